@@ -1,0 +1,173 @@
+//! The contract between an engine (which knows one kind of database) and everything else.
+//!
+//! Engines block; callers run them on threads of their own. An engine never sees a repository: it pushes pages into a
+//! `Sink` and takes files from a `Content`.
+
+use std::time::Duration;
+
+use crate::engine_error::{AnyError, EngineResult};
+use crate::{Context, FileEntry, Inventory, Source};
+
+/// What an engine can do, as values, so that nobody above it asks for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// URL schemes it answers to, for example `["sqlite"]`.
+    pub schemes: &'static [&'static str],
+    /// Databases are files on this machine (so a plain path can name one).
+    pub is_file: bool,
+    /// Durable backups.
+    pub capture: bool,
+    /// Restores.
+    pub restore: bool,
+}
+
+/// What an engine found out about a database without reading its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What names this database for ever: the canonical path, or host, port and database name. No secrets.
+    pub canonical: String,
+    /// A good short name, for example the file's stem.
+    pub short_name: String,
+    /// Version of the database's format or server.
+    pub version: String,
+    /// Size in bytes, where it is known.
+    pub bytes: Option<u64>,
+}
+
+/// What is about to be captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageFileSpec {
+    /// Name of the file in the backup, relative, for example `main.db`.
+    pub name: String,
+    /// Bytes in a page, 512 to 1,048,576.
+    pub page_size: u32,
+    /// Length of the head in front of the pages, at most 65,536 bytes.
+    pub head_length: u32,
+}
+
+/// A file that a sink is taking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileHandle(pub u32);
+
+/// Takes the content of one backup.
+pub trait Sink {
+    /// Begins a page file.
+    fn begin(&mut self, spec: &PageFileSpec) -> Result<FileHandle, AnyError>;
+
+    /// Takes consecutive pages, the first of which has number `first` (from 0). Any order; a page given again replaces
+    /// the earlier one. `bytes` are whole pages, except that the file's last may be short. Best in runs of about 1 MiB.
+    fn pages(&mut self, file: FileHandle, first: u64, bytes: &[u8]) -> Result<(), AnyError>;
+
+    /// Ends a file of `length` bytes, head included. Every page up to there must have been given; later ones are dropped.
+    fn finish(&mut self, file: FileHandle, length: u64, head: &[u8]) -> Result<(), AnyError>;
+
+    /// Forgets a file that was begun; the engine may begin it again.
+    fn withdraw(&mut self, file: FileHandle) -> Result<(), AnyError>;
+}
+
+/// What an engine knows after a capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capture {
+    /// Version of the database's format or server.
+    pub engine_version: String,
+    /// Counts from the very view that was captured.
+    pub inventory: Inventory,
+    /// Where the backup stands in the database's own history, in the engine's notation.
+    pub position: Option<String>,
+    /// Remarks to be kept with the backup.
+    pub notes: Vec<String>,
+}
+
+/// A place that takes bytes at offsets, from several threads.
+pub trait WriteAt: Send + Sync {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
+}
+
+/// A backup as an engine sees it while restoring.
+pub trait Content: Send + Sync {
+    /// The files of the backup.
+    fn files(&self) -> &[FileEntry];
+
+    /// Writes one whole file, authenticated and compared with its digest, in runs at any order of offsets.
+    fn write_file(&self, name: &str, out: &dyn WriteAt, context: &Context) -> Result<(), AnyError>;
+}
+
+/// How thoroughly a restored database is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckLevel {
+    /// The engine's quick check.
+    #[default]
+    Quick,
+    /// Everything the engine can check.
+    Full,
+}
+
+/// What to restore to where.
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The target, of the engine's own kind.
+    pub target: Source,
+    /// Whether an existing database may be replaced.
+    pub replace: bool,
+    /// The check that must pass before the target takes its place.
+    pub check: CheckLevel,
+    /// Look whether it could be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// What a restore did (or, in a dry run, would do).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The target as shown to people.
+    pub target: String,
+    /// Whether something was (would be) replaced.
+    pub replaced: bool,
+    /// The check that passed; empty in a dry run.
+    pub check: CheckReport,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// The checks that ran, for example `quick_check`.
+    pub ran: Vec<String>,
+    /// What is wrong, in the engine's words; empty if the database is sound.
+    pub problems: Vec<String>,
+}
+
+/// Knows one kind of database.
+pub trait Engine: Send + Sync {
+    /// Its name, for example `sqlite`, as it stands in manifests.
+    fn name(&self) -> &'static str;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether a file that begins with these bytes (up to 4,096; fewer if the file is shorter) is one of its databases.
+    fn recognises(&self, beginning: &[u8]) -> bool;
+
+    /// Who is this database, is it reachable, which version.
+    fn identify(&self, source: &Source) -> EngineResult<Identity>;
+
+    /// Opens one consistent view of the database and pushes all of it into `sink`, the inventory read in the same view.
+    fn capture(&self, source: &Source, sink: &mut dyn Sink, context: &Context) -> EngineResult<Capture>;
+
+    /// Writes a backup's files to the target, checks them there, and only then lets them take the target's place.
+    fn restore(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored>;
+
+    /// Counts what is in a database now.
+    fn inventory(&self, source: &Source, context: &Context) -> EngineResult<Inventory>;
+
+    /// Checks a database by the engine's own means. A database that is unsound is a report, not an error.
+    fn check(&self, source: &Source, level: CheckLevel, context: &Context) -> EngineResult<CheckReport>;
+
+    /// The file name for a scratch copy of a backup in an otherwise empty folder, for drills; `None` if the engine
+    /// does not restore to files.
+    fn scratch_name(&self) -> Option<&'static str>;
+
+    /// How long it waits for a database that another process holds, for messages and `doctor`.
+    fn wait_limit(&self) -> Duration;
+}

@@ -1,0 +1,29 @@
+//! The words Copal is made of: ids, manifests, retention, inventories and the contract of an engine.
+//!
+//! Everything here is plain data and pure functions. No I/O, no async, no engine, no storage.
+
+mod context;
+mod engine;
+mod engine_error;
+mod ids;
+mod inventory;
+mod manifest;
+mod retention;
+mod secret;
+mod source;
+
+pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
+pub use engine::{
+    Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, Identity, PageFileSpec,
+    RestoreRequest, Restored, Sink, WriteAt,
+};
+pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};
+pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId};
+pub use inventory::{Difference, Inventory, TableCount};
+pub use manifest::{
+    DatabaseRecord, FileEntry, FrameRef, ManifestBody, ManifestHeader, PackUse, Promise, FORMAT_VERSION,
+    MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE,
+};
+pub use retention::{decide, Candidate, Decision, Keep, Reason, RetentionError};
+pub use secret::Secret;
+pub use source::{Source, SourceError};

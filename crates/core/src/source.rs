@@ -1,0 +1,121 @@
+//! Where a database is: what the user wrote, taken apart.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The place of a database: an engine's URL, or a plain path whose engine is told by the file itself.
+///
+/// `Debug` and `Display` never show a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source {
+    scheme: Option<String>,
+    rest: String,
+}
+
+/// A text that names no database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a path nor a database URL")]
+pub struct SourceError(pub String);
+
+impl Source {
+    /// Takes `scheme:rest` apart; anything without a scheme is a path. `sqlite+aiosqlite:` counts as `sqlite:`.
+    pub fn parse(text: &str) -> Result<Self, SourceError> {
+        if text.is_empty() || text.contains('\0') {
+            return Err(SourceError(text.into()));
+        }
+        if let Some((scheme, rest)) = text.split_once(':') {
+            let base = scheme.split('+').next().unwrap_or(scheme);
+            let is_scheme = base.len() > 1
+                && base.bytes().all(|b| b.is_ascii_alphanumeric())
+                && base.starts_with(|c: char| c.is_ascii_alphabetic())
+                && !text.starts_with(['/', '.']);
+            if is_scheme {
+                return Ok(Self { scheme: Some(base.to_ascii_lowercase()), rest: rest.to_owned() });
+            }
+        }
+        Ok(Self { scheme: None, rest: text.to_owned() })
+    }
+
+    /// A plain path.
+    pub fn path(path: &Path) -> Self {
+        // Paths that are not UTF-8 are refused above this layer; they could not be written into a manifest.
+        Self { scheme: None, rest: path.to_string_lossy().into_owned() }
+    }
+
+    /// The URL's scheme without its driver, lower case; `None` for a plain path.
+    pub fn scheme(&self) -> Option<&str> {
+        self.scheme.as_deref()
+    }
+
+    /// The path of a database that is a file: the plain path, or what follows `scheme:`. As in SQLAlchemy, three
+    /// slashes start a relative path and four an absolute one; `scheme:/x` is absolute and `scheme:x` relative.
+    pub fn file_path(&self) -> PathBuf {
+        let rest = match (&self.scheme, self.rest.strip_prefix("//")) {
+            (Some(_), Some(after)) => after.strip_prefix('/').unwrap_or(after),
+            _ => &self.rest,
+        };
+        PathBuf::from(rest)
+    }
+
+    /// What follows the scheme, password included; for engines that connect to servers.
+    pub fn reveal_rest(&self) -> &str {
+        &self.rest
+    }
+
+    /// The text with any password taken out, as it is shown and stored.
+    pub fn redacted(&self) -> String {
+        let prefix = self.scheme.as_ref().map(|s| format!("{s}:")).unwrap_or_default();
+        let Some(after) = self.rest.strip_prefix("//").filter(|_| self.scheme.is_some()) else {
+            return format!("{prefix}{}", self.rest);
+        };
+        let (authority, tail) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+        let shown = match authority.rsplit_once('@') {
+            Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
+            None => authority.to_owned(),
+        };
+        format!("{prefix}//{shown}{tail}")
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_paths_are_told_apart() {
+        let cases = [
+            ("app.db", None, "app.db"),
+            ("./a:b.db", None, "./a:b.db"),
+            ("/x/y.db", None, "/x/y.db"),
+            ("C:x", None, "C:x"),
+            ("sqlite:app.db", Some("sqlite"), "app.db"),
+            ("sqlite:/abs/app.db", Some("sqlite"), "/abs/app.db"),
+            ("sqlite:///app.db", Some("sqlite"), "app.db"),
+            ("sqlite:////abs/app.db", Some("sqlite"), "/abs/app.db"),
+            ("sqlite+aiosqlite:///app.db", Some("sqlite"), "app.db"),
+        ];
+        for (text, scheme, path) in cases {
+            let source = Source::parse(text).unwrap();
+            assert_eq!((source.scheme(), source.file_path()), (scheme, PathBuf::from(path)), "{text}");
+        }
+        assert!(Source::parse("").is_err());
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let source = Source::parse("postgres://app:s3cr@t@db1:5432/shop?x=1").unwrap();
+        assert_eq!(format!("{source:?} {source}"), "postgres://app@db1:5432/shop?x=1 postgres://app@db1:5432/shop?x=1");
+    }
+}

@@ -1,0 +1,296 @@
+//! Durable handling of local files: staging beside the target, replacing in one step, syncing, space, reflinks.
+//!
+//! Used by the local storage and by engines when they restore. Its invariant: a target either has its old content
+//! or the whole new one, whatever is killed or cut off, and what answered `Ok` survives a power cut. All calls
+//! block; asynchronous callers wrap them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+use crate::io_error::io_error;
+use crate::{Result, StorageError, StorageErrorKind};
+
+/// A private file (mode 0600) beside the place it will take; removed when dropped before that.
+#[derive(Debug)]
+pub struct StagingFile {
+    file: File,
+    path: PathBuf,
+    armed: bool,
+}
+
+impl StagingFile {
+    /// Creates an empty one in the folder of `target`, named `.<target's name>.copal~<random>`.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let name = target.file_name().ok_or_else(|| {
+            StorageError::new(StorageErrorKind::Configuration, format!("{} names no file", target.display()))
+        })?;
+        // A long name and the suffix together must stay below the 255 bytes of a file name.
+        let name: String = name.to_string_lossy().chars().take(48).collect();
+        let path = folder_of(target).join(format!(".{name}.copal~{:016x}", rand::random::<u64>()));
+        Self::at(path)
+    }
+
+    /// Creates an empty one at exactly `path`, which must not exist.
+    pub(crate) fn at(path: PathBuf) -> Result<Self> {
+        let file = create_private(&path).map_err(|e| io_error("create", &path, e))?;
+        Ok(Self { file, path, armed: true })
+    }
+
+    /// The open file, for reading and writing.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes its content durable and puts it in the place of `target`, replacing what is there.
+    pub fn replace(mut self, target: &Path) -> Result<()> {
+        self.file.sync_all().map_err(|e| io_error("sync", &self.path, e))?;
+        std::fs::rename(&self.path, target).map_err(|e| io_error("replace", target, e))?;
+        self.armed = false;
+        fsync_folder(folder_of(target))
+    }
+
+    /// Makes its content durable and puts it at `target`, where nothing may be. Errors: `AlreadyExists`.
+    pub fn place_new(mut self, target: &Path) -> Result<()> {
+        self.file.sync_all().map_err(|e| io_error("sync", &self.path, e))?;
+        rename_without_replacing(&self.path, target).map_err(|e| io_error("create", target, e))?;
+        self.armed = false;
+        fsync_folder(folder_of(target))
+    }
+
+    /// Leaves the file where it is and returns its path; the caller looks after it from here.
+    pub fn keep(mut self) -> PathBuf {
+        self.armed = false;
+        std::mem::take(&mut self.path)
+    }
+}
+
+impl Drop for StagingFile {
+    fn drop(&mut self) {
+        if self.armed {
+            // Best effort: what stays behind is swept later.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Syncs `staging`, renames it over `target` and syncs the folder. A symbolic link at `target` is itself replaced.
+pub fn durable_replace(staging: &Path, target: &Path) -> Result<()> {
+    fsync_file(staging)?;
+    durable_rename(staging, target)
+}
+
+/// Renames `from` to `to`, replacing what is there, and syncs the folders of both. The content is not synced.
+pub fn durable_rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|e| io_error("replace", to, e))?;
+    let (left, entered) = (folder_of(from), folder_of(to));
+    fsync_folder(entered)?;
+    if left != entered { fsync_folder(left) } else { Ok(()) }
+}
+
+/// Removes a file and makes that durable; one that is not there is no error.
+pub fn durable_remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => fsync_folder(folder_of(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(io_error("remove", path, e)),
+    }
+}
+
+/// Makes the content of a file durable.
+pub fn fsync_file(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(|e| io_error("sync", path, e))?;
+    file.sync_all().map_err(|e| io_error("sync", path, e))
+}
+
+/// Makes the names in a folder durable.
+pub fn fsync_folder(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).map_err(|e| io_error("sync", folder, e))?;
+    match opened.sync_all() {
+        // Some network and user-space file systems cannot sync a folder and say so; there is nothing to be had.
+        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => Ok(()),
+        other => other.map_err(|e| io_error("sync", folder, e)),
+    }
+}
+
+/// The bytes that an unprivileged process can still write where `path` lies (or would lie).
+pub fn free_space(path: &Path) -> Result<u64> {
+    let mut place = path;
+    loop {
+        match rustix::fs::statvfs(place) {
+            Ok(stat) => return Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
+            Err(Errno::NOENT) => match place.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => place = parent,
+                Some(_) if place != Path::new(".") => place = Path::new("."),
+                _ => return Err(io_error("look at", path, Errno::NOENT.into())),
+            },
+            Err(e) => return Err(io_error("look at", path, e.into())),
+        }
+    }
+}
+
+/// Checks that `bytes` fit where `path` lies. Errors: `NoSpace`, naming both numbers.
+pub fn require_space(path: &Path, bytes: u64) -> Result<()> {
+    let free = free_space(path)?;
+    if free >= bytes {
+        return Ok(());
+    }
+    let message =
+        format!("not enough space at {}: {} needed, {} free", path.display(), iec(bytes), iec(free));
+    Err(StorageError::new(StorageErrorKind::NoSpace, message)
+        .hint("free space on this disk or choose a target on another one"))
+}
+
+/// Makes `to` (which must not exist) share the content of `from` without copying, on file systems that can.
+///
+/// Errors: `Unsupported` where they cannot or where the two lie on different file systems; `to` is then not there.
+pub fn reflink(from: &Path, to: &Path) -> Result<()> {
+    let source = File::open(from).map_err(|e| io_error("read", from, e))?;
+    let target = create_private(to).map_err(|e| io_error("create", to, e))?;
+    let cloned = clone_file(&target, &source);
+    if cloned.is_err() {
+        let _ = std::fs::remove_file(to);
+    }
+    cloned.map_err(|errno| match errno {
+        Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL | Errno::NOSYS => {
+            let message = format!("{} cannot share its content with {}", from.display(), to.display());
+            StorageError::new(StorageErrorKind::Unsupported, message).because(io::Error::from(errno))
+        }
+        errno => io_error("write", to, errno.into()),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn clone_file(target: &File, source: &File) -> std::result::Result<(), Errno> {
+    rustix::fs::ioctl_ficlone(target, source)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clone_file(_target: &File, _source: &File) -> std::result::Result<(), Errno> {
+    Err(Errno::OPNOTSUPP)
+}
+
+/// Renames `from` to `to` unless `to` exists (`EEXIST`), in one step.
+pub(crate) fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems without that flag (NFS, older FUSE): a hard link fails the same way if the name is taken.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        other => other.map_err(io::Error::from),
+    }
+}
+
+/// Creates a file with mode 0600 that must not exist yet.
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// The folder in which a path lies.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn iec(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn replaces_whole_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("app.db");
+        std::fs::write(&target, b"old").unwrap();
+        let staging = StagingFile::beside(&target).unwrap();
+        staging.file().write_all(b"new").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"old");
+        staging.replace(&target).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert_eq!(target.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_dropped_staging_file_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StagingFile::beside(&dir.path().join("x")).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn place_new_refuses_what_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x");
+        std::fs::write(&target, b"mine").unwrap();
+        let error = StagingFile::beside(&target).unwrap().place_new(&target).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&target).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn space_is_measured_also_for_what_does_not_exist_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("no/such/file");
+        assert!(free_space(&target).unwrap() > 0);
+        assert!(free_space(Path::new("no-such-file")).unwrap() > 0);
+        require_space(&target, 1).unwrap();
+        let error = require_space(&target, u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::NoSpace);
+        assert!(error.to_string().contains("16.0 EiB needed"), "{error}");
+    }
+
+    #[test]
+    fn reflink_shares_or_says_that_it_cannot() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::write(&from, b"content").unwrap();
+        match reflink(&from, &to) {
+            Ok(()) => assert_eq!(std::fs::read(&to).unwrap(), b"content"),
+            Err(e) => {
+                assert_eq!(e.kind(), StorageErrorKind::Unsupported, "{e}");
+                assert!(!to.exists());
+            }
+        }
+    }
+
+    #[test]
+    fn the_folder_of_a_bare_name_is_here() {
+        assert_eq!(folder_of(Path::new("x")), Path::new("."));
+        assert_eq!(iec(1023), "1023 B");
+        assert_eq!(iec(1536), "1.5 KiB");
+    }
+}
