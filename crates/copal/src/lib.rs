@@ -1,1 +1,24 @@
-//! placeholder
+//! Copal preserves databases: backup, restore, verify and prune, as a library.
+//!
+//! [`Copal`] offers every use case of the `copal` command to Rust programs, async, with progress and cancellation, and prints
+//! nothing. Engines and the repository stand below; the command line and other front ends stand above.
+
+mod error;
+mod outcome;
+mod settings;
+mod usecases;
+
+pub use copal_core::{
+    BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Progress, Reason,
+    Secret, Silent, TableCount,
+};
+pub use copal_storage::S3Options;
+pub use error::{CopalError, ErrorKind, Result};
+pub use outcome::{
+    BackupDetails, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding, InitOutcome, KeptBackup,
+    KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
+};
+pub use settings::{DatabaseSettings, PassphraseSource, Settings};
+pub use usecases::{
+    BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions, WhichBackups,
+};

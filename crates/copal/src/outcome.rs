@@ -1,0 +1,229 @@
+//! What the use cases answer. Their serialised form is the JSON contract of the command line.
+
+use copal_core::{BackupId, Difference, FolderName, Inventory, Reason};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackupSummary {
+    /// The database's folder name in the repository.
+    pub database: FolderName,
+    /// Its id.
+    pub id: BackupId,
+    /// When it was made, UTC.
+    pub time: Timestamp,
+    /// The engine's name.
+    pub engine: String,
+    /// The user's label.
+    pub label: Option<String>,
+    /// Kept for ever.
+    pub pinned: bool,
+    /// All content of it was read back.
+    pub verified: bool,
+    /// Size of the database.
+    pub logical_bytes: u64,
+    /// Bytes that this backup added to the repository.
+    pub added_bytes: u64,
+    /// Bytes of all objects that restoring it reads.
+    pub stored_bytes: u64,
+}
+
+/// One database of a repository and its backups, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatabaseListing {
+    /// Its folder name.
+    pub database: FolderName,
+    /// Its display name.
+    pub name: String,
+    /// Where it is (or was, at its newest backup).
+    pub source: String,
+    /// Its backups.
+    pub backups: Vec<BackupSummary>,
+    /// What is wrong with this database's part of the repository (missing backups, damaged manifests).
+    pub damaged: Vec<DamagedObject>,
+}
+
+/// Everything about one backup.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackupDetails {
+    /// The summary.
+    #[serde(flatten)]
+    pub summary: BackupSummary,
+    /// Where the database was.
+    pub source: String,
+    /// The machine that wrote the backup.
+    pub host: String,
+    /// Version of the database's format or server.
+    pub engine_version: String,
+    /// Version of the program that wrote the backup.
+    pub copal_version: String,
+    /// When the captured view was opened.
+    pub captured_at: Timestamp,
+    /// The backup before this one.
+    pub predecessor: Option<BackupId>,
+    /// The database's files: name and length in bytes.
+    pub files: Vec<(String, u64)>,
+    /// Packs that restoring needs.
+    pub packs: usize,
+    /// What the database contained.
+    pub inventory: Inventory,
+    /// Where the backup stands in the database's own history.
+    pub position: Option<String>,
+    /// Remarks and warnings of the time it was made.
+    pub notes: Vec<String>,
+}
+
+/// What `init` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InitOutcome {
+    /// The repository's URL.
+    pub repository: String,
+    /// Its id.
+    pub id: String,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// The key wraps written.
+    pub keys: Vec<String>,
+}
+
+/// What `restore` did (or would do).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestoreOutcome {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: BackupSummary,
+    /// Where it was restored to.
+    pub target: String,
+    /// Whether a database was replaced.
+    pub replaced: bool,
+    /// Nothing was done, it was only looked whether it could be.
+    pub dry_run: bool,
+    /// The checks that passed.
+    pub checks: Vec<String>,
+    /// Remarks.
+    pub notes: Vec<String>,
+}
+
+/// An object of the repository that is missing or not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DamagedObject {
+    /// The database.
+    pub database: FolderName,
+    /// The backup that needs the object.
+    pub backup: Option<BackupId>,
+    /// The object's name in the repository.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What a drill found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DrillOutcome {
+    /// Whether the backup was really restored and checked; if not, `problems` says why it was impossible.
+    pub performed: bool,
+    /// The engine's checks that ran.
+    pub checks: Vec<String>,
+    /// What is wrong, in the engine's words.
+    pub problems: Vec<String>,
+    /// What differs from the inventory.
+    pub differences: Vec<Difference>,
+}
+
+impl DrillOutcome {
+    /// Whether it was performed and found nothing.
+    pub fn is_good(&self) -> bool {
+        self.performed && self.problems.is_empty() && self.differences.is_empty()
+    }
+}
+
+/// What `verify` found about one backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyOutcome {
+    /// The database.
+    pub database: FolderName,
+    /// The backup.
+    pub id: BackupId,
+    /// When it was made; absent if its manifest cannot be read.
+    pub time: Option<Timestamp>,
+    /// Whether everything was read back and is as it was written.
+    pub verified: bool,
+    /// Bytes of database content that were read back.
+    pub verified_bytes: u64,
+    /// The drill, if one was asked for.
+    pub drill: Option<DrillOutcome>,
+    /// Objects that are missing or changed.
+    pub damaged: Vec<DamagedObject>,
+}
+
+/// One backup that stays, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptBackup {
+    /// The backup.
+    pub id: BackupId,
+    /// Every reason.
+    pub reasons: Vec<Reason>,
+}
+
+/// What `prune` did (or would do) for one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PruneOutcome {
+    /// The database.
+    pub database: FolderName,
+    /// Nothing was deleted, it was only looked what would be.
+    pub dry_run: bool,
+    /// The backups that stay.
+    pub kept: Vec<KeptBackup>,
+    /// The backups that went.
+    pub deleted: Vec<BackupId>,
+    /// Packs deleted.
+    pub deleted_packs: usize,
+    /// Bytes of packs freed.
+    pub freed_bytes: u64,
+}
+
+/// A wrap of the repository's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: String,
+    /// `passphrase` or `recovery-key`.
+    pub kind: String,
+    /// When it was added, by the clock of the store.
+    pub created: Timestamp,
+    /// Whether it is the one that opened the repository now.
+    pub in_use: bool,
+}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Good,
+    /// Works, but somebody should know.
+    Warning,
+    /// Does not work.
+    Problem,
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How serious.
+    pub severity: Severity,
+    /// What was looked at and found, one line.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// What `doctor` found about one subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// `repository`, `configuration`, `state folder` or a database's name.
+    pub subject: String,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,106 @@
+//! What the use cases are told: resolved already, wherever it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copal_core::{Keep, Secret};
+use copal_storage::S3Options;
+
+use crate::Result;
+
+/// Where a passphrase or identity comes from when one is needed.
+#[derive(Clone, Default)]
+pub enum PassphraseSource {
+    /// There is none.
+    #[default]
+    None,
+    /// It is known (environment, file, call).
+    Known(Secret),
+    /// It is asked for when needed; the argument says what for.
+    Ask(Arc<dyn Fn(&str) -> Result<Secret> + Send + Sync>),
+}
+
+impl PassphraseSource {
+    /// Whether a passphrase was given beforehand, so that an unencrypted repository would be a surprise.
+    pub fn is_known(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+}
+
+impl fmt::Debug for PassphraseSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Known(_) => "Known(***)",
+            Self::Ask(_) => "Ask",
+        })
+    }
+}
+
+/// One configured database.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseSettings {
+    /// Its URL or path, as written.
+    pub url: String,
+    /// The schedule, as written.
+    pub schedule: Option<String>,
+    /// The age that its newest backup should not exceed.
+    pub max_age: Option<Duration>,
+    /// Its retention.
+    pub keep: Keep,
+}
+
+/// Everything a `Copal` needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The repository's URL or path.
+    pub repository: String,
+    /// Whether `repository` is the automatic local default, created on first use.
+    pub repository_is_default: bool,
+    /// Access to S3-compatible stores; empty values come from the environment.
+    pub s3: S3Options,
+    /// The passphrase.
+    pub passphrase: PassphraseSource,
+    /// An age identity (recovery key) to use instead of a passphrase.
+    pub identity: Option<Secret>,
+    /// The configured databases by name.
+    pub databases: BTreeMap<String, DatabaseSettings>,
+    /// Where caches and local memory live, for example `~/.local/state/copal`; `None`: nowhere.
+    pub state: Option<PathBuf>,
+    /// zstd level, 1 to 19; `None`: frames are not compressed.
+    pub compression: Option<i32>,
+    /// Packs uploaded at the same time.
+    pub uploads: usize,
+    /// How long to wait for a database that another process holds.
+    pub database_wait: Duration,
+    /// A lease unchanged for this long may be taken over.
+    pub lease_ttl: Duration,
+    /// Packs older than this are stored again piece by piece; `None`: never.
+    pub repack_age: Option<Duration>,
+    /// Time zone of retention periods.
+    pub timezone: jiff::tz::TimeZone,
+}
+
+impl Settings {
+    /// Settings for a repository, everything else by default.
+    pub fn new(repository: impl Into<String>) -> Self {
+        Self {
+            repository: repository.into(),
+            repository_is_default: false,
+            s3: S3Options::default(),
+            passphrase: PassphraseSource::None,
+            identity: None,
+            databases: BTreeMap::new(),
+            state: None,
+            compression: Some(3),
+            uploads: 3,
+            database_wait: Duration::from_secs(30),
+            lease_ttl: Duration::from_secs(60),
+            repack_age: None,
+            timezone: jiff::tz::TimeZone::system(),
+        }
+    }
+}
