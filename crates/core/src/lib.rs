@@ -3,6 +3,7 @@
 //! Everything here is plain data and pure functions. No I/O, no async, no engine, no storage.
 
 mod context;
+mod duration;
 mod engine;
 mod engine_error;
 mod ids;
@@ -13,6 +14,7 @@ mod secret;
 mod source;
 
 pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
+pub use duration::{DurationError, parse_duration};
 pub use engine::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, Identity, PageFileSpec,
     RestoreRequest, Restored, Sink, WriteAt,

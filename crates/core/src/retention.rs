@@ -1,10 +1,13 @@
 //! Which backups stay, and why.
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use serde::Serialize;
 
 use crate::BackupId;
+
+/// The longest distance of the two newest backups at which the clock is believed.
+const MOST_BETWEEN_TWO: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// The rules of a policy. A backup stays if any rule wants it; without any rule all stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +101,106 @@ pub fn decide(
     zone: &TimeZone,
     trust_clock: bool,
 ) -> Result<Vec<Decision>, RetentionError> {
-    let _ = (candidates, keep, zone, trust_clock);
-    Ok(Vec::new())
+    let mut ordered: Vec<&Candidate> = candidates.iter().collect();
+    ordered.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| b.id.cmp(&a.id)));
+    if keep.has_time_rules() && !trust_clock {
+        refuse_doubtful_clock(&ordered)?;
+    }
+    let Some(newest) = ordered.first() else { return Ok(Vec::new()) };
+    let newest_verified = ordered.iter().position(|candidate| candidate.verified);
+    let mut periods = Periods::new(keep);
+    let mut decisions = Vec::with_capacity(ordered.len());
+    for (age_rank, candidate) in ordered.iter().enumerate() {
+        let mut reasons = Vec::new();
+        let mut add = |wanted: bool, reason| {
+            if wanted {
+                reasons.push(reason);
+            }
+        };
+        add(!keep.has_rules(), Reason::NoRule);
+        add(age_rank == 0, Reason::Newest);
+        add(newest_verified == Some(age_rank), Reason::NewestVerified);
+        add(candidate.pinned, Reason::Pinned);
+        add(keep.last.is_some_and(|last| age_rank < last as usize), Reason::Last);
+        let age = newest.time.duration_since(candidate.time);
+        add(keep.within().is_some_and(|within| age <= within), Reason::Within);
+        periods.visit(&candidate.time.to_zoned(zone.clone()), |reason| add(true, reason));
+        decisions.push(Decision { id: candidate.id.clone(), reasons });
+    }
+    decisions.reverse();
+    Ok(decisions)
 }
+
+impl Keep {
+    /// Whether any rule is set. A count or duration of zero wants no backup and is no rule: it must not be what drops all.
+    pub fn has_rules(&self) -> bool {
+        self.last.is_some_and(|count| count > 0) || self.has_time_rules()
+    }
+
+    fn has_time_rules(&self) -> bool {
+        let counts = [self.hourly, self.daily, self.weekly, self.monthly, self.yearly];
+        self.within().is_some() || counts.iter().any(|count| count.is_some_and(|count| count > 0))
+    }
+
+    fn within(&self) -> Option<SignedDuration> {
+        self.within.filter(SignedDuration::is_positive)
+    }
+}
+
+fn refuse_doubtful_clock(newest_first: &[&Candidate]) -> Result<(), RetentionError> {
+    let [newest, before, ..] = newest_first else { return Ok(()) };
+    let gap = newest.time.duration_since(before.time);
+    if gap > MOST_BETWEEN_TWO {
+        return Err(RetentionError::ClockInDoubt { newest: newest.id.clone(), days: gap.as_hours() / 24 });
+    }
+    Ok(())
+}
+
+/// The calendar rules while backups are visited from the newest to the oldest.
+struct Periods {
+    rules: [Rule; 5],
+}
+
+struct Rule {
+    reason: Reason,
+    left: u32,
+    period: fn(&Zoned) -> Period,
+    current: Option<Period>,
+}
+
+/// Numbers that are the same for all times of one period and no other. The offset tells apart the two hours
+/// of the same name when summer time ends.
+type Period = (i16, i16, i8, i32);
+
+impl Periods {
+    fn new(keep: &Keep) -> Self {
+        let rule =
+            |reason, count: Option<u32>, period| Rule { reason, left: count.unwrap_or(0), period, current: None };
+        Self {
+            rules: [
+                rule(Reason::Hourly, keep.hourly, |t| (t.year(), t.day_of_year(), t.hour(), t.offset().seconds())),
+                rule(Reason::Daily, keep.daily, |t| (t.year(), t.day_of_year(), 0, 0)),
+                rule(Reason::Weekly, keep.weekly, |t| {
+                    let week = t.date().iso_week_date();
+                    (week.year(), 0, week.week(), 0)
+                }),
+                rule(Reason::Monthly, keep.monthly, |t| (t.year(), 0, t.month(), 0)),
+                rule(Reason::Yearly, keep.yearly, |t| (t.year(), 0, 0, 0)),
+            ],
+        }
+    }
+
+    /// Names the rules that want the backup of this time, which must not be later than the one visited before.
+    fn visit(&mut self, time: &Zoned, mut wanted: impl FnMut(Reason)) {
+        for rule in self.rules.iter_mut().filter(|rule| rule.left > 0) {
+            let period = (rule.period)(time);
+            if rule.current.replace(period) != Some(period) {
+                rule.left -= 1;
+                wanted(rule.reason);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
