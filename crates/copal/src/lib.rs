@@ -3,6 +3,7 @@
 //! [`Copal`] offers every use case of the `copal` command to Rust programs, async, with progress and cancellation, and prints
 //! nothing. Engines and the repository stand below; the command line and other front ends stand above.
 
+pub mod config;
 mod error;
 mod outcome;
 mod settings;

@@ -1,0 +1,190 @@
+//! `copal.toml`: finding it, reading it strictly, and resolving it with the environment into [`Settings`].
+//!
+//! Owns the names of keys and variables. Reads files, never the process environment: that comes in as an
+//! [`Environment`]. Opens no repository and no database. docs/configuration.md describes it for users.
+
+mod database;
+mod document;
+mod dotenv;
+mod environment;
+mod nearest;
+mod notifier;
+mod place;
+mod repository;
+mod resolve;
+mod schedule;
+mod substitute;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use copal_core::FolderName;
+use jiff::tz::TimeZone;
+
+pub use database::DatabaseConfiguration;
+pub use environment::Environment;
+pub use nearest::nearest;
+pub use notifier::{Notifier, NotifyEvent};
+pub use repository::RepositoryConfiguration;
+pub use resolve::{Overrides, Resolved, read_passphrase_file};
+pub use schedule::check_schedule;
+
+use crate::{CopalError, ErrorKind, Result, Settings};
+use document::{Document, Table};
+
+/// The name of a configuration file.
+pub const FILE_NAME: &str = "copal.toml";
+
+/// A configuration as it stands in a file, or the empty one.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    /// The file; `None` if there is none.
+    pub path: Option<PathBuf>,
+    /// Where backups live.
+    pub repository: RepositoryConfiguration,
+    /// What is protected, by name.
+    pub databases: BTreeMap<String, DatabaseConfiguration>,
+    /// Who is told, by name.
+    pub notifiers: BTreeMap<String, Notifier>,
+    /// zstd level, or `Some(None)` for no compression.
+    pub compression: Option<Option<i32>>,
+    /// Packs uploaded at the same time.
+    pub uploads: Option<usize>,
+    /// Packs older than this are stored again piece by piece.
+    pub repack_age: Option<Duration>,
+    /// How long to wait for a database that another process holds.
+    pub database_wait: Option<Duration>,
+    /// A lease unchanged for this long may be taken over.
+    pub lease_ttl: Option<Duration>,
+    /// Time zone of schedules and of retention periods.
+    pub timezone: Option<TimeZone>,
+}
+
+const KEYS: [&str; 9] = [
+    "repository",
+    "databases",
+    "notify",
+    "compression",
+    "uploads",
+    "repack_age",
+    "database_wait",
+    "lease_ttl",
+    "timezone",
+];
+
+impl Configuration {
+    /// Reads `explicit`, else the file that `COPAL_CONFIG` names, else the first of `./copal.toml`,
+    /// `$XDG_CONFIG_HOME/copal/copal.toml` and `/etc/copal/copal.toml` that exists, else nothing.
+    pub fn load(explicit: Option<&Path>, environment: &Environment) -> Result<Self> {
+        let named = explicit.map(Path::to_owned).or_else(|| environment.get("COPAL_CONFIG").map(PathBuf::from));
+        if let Some(path) = named {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            return Self::read(&path, &text, environment);
+        }
+        let user = environment.xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("copal").join(FILE_NAME));
+        let places = [Some(PathBuf::from(FILE_NAME)), user, Some(Path::new("/etc/copal").join(FILE_NAME))];
+        for path in places.into_iter().flatten() {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Self::read(&path, &text, environment),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(unreadable(&path, error)),
+            }
+        }
+        Ok(Self::default())
+    }
+
+    /// Reads the text of a configuration file that is at `path`.
+    pub fn read(path: &Path, text: &str, environment: &Environment) -> Result<Self> {
+        let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()));
+        let base = place::Base { folder: folder.unwrap_or_default(), home: environment.home() };
+        let document = Document::new(path, text, environment);
+        let root = document.parse()?;
+        let top = Table::whole(&document, &root);
+        top.only(&KEYS)?;
+        let notifiers = notifier::read_all(&top)?;
+        Ok(Self {
+            path: Some(path.to_owned()),
+            repository: RepositoryConfiguration::read(&top, &base)?,
+            databases: read_databases(&top, &base, &notifiers)?,
+            notifiers,
+            compression: read_compression(&top)?,
+            uploads: top.number("uploads", 1..=64)?.and_then(|number| usize::try_from(number).ok()),
+            repack_age: top.duration("repack_age")?,
+            database_wait: top.duration("database_wait")?,
+            lease_ttl: read_lease_ttl(&top)?,
+            timezone: read_timezone(&top)?,
+        })
+    }
+
+    /// The configured databases as the use cases want them.
+    fn apply(&self, settings: &mut Settings) {
+        settings.databases = self.databases.iter().map(|(name, database)| (name.clone(), database.settings.clone())).collect();
+        settings.compression = self.compression.unwrap_or(settings.compression);
+        settings.uploads = self.uploads.unwrap_or(settings.uploads);
+        settings.database_wait = self.database_wait.unwrap_or(settings.database_wait);
+        settings.lease_ttl = self.lease_ttl.unwrap_or(settings.lease_ttl);
+        settings.repack_age = self.repack_age.or(settings.repack_age);
+        if let Some(zone) = &self.timezone {
+            settings.timezone = zone.clone();
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> CopalError {
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no configuration file {}", path.display()),
+        _ => format!("cannot read the configuration file {}", path.display()),
+    };
+    CopalError::new(ErrorKind::Configuration, message).because(error)
+}
+
+fn read_databases(
+    top: &Table<'_>,
+    base: &place::Base,
+    notifiers: &BTreeMap<String, Notifier>,
+) -> Result<BTreeMap<String, DatabaseConfiguration>> {
+    let mut databases = BTreeMap::new();
+    let mut folders: BTreeMap<FolderName, String> = BTreeMap::new();
+    let Some(tables) = top.table("databases")? else { return Ok(databases) };
+    for (name, table) in tables.tables()? {
+        let folder = FolderName::nearest(&name, 64);
+        if let Some(other) = folders.insert(folder.clone(), name.clone()) {
+            let message = format!("the databases \"{other}\" and \"{name}\" would share the folder \"{folder}\"");
+            return Err(tables.error(table.offset, message).with_hint("give one of them another name"));
+        }
+        databases.insert(name, DatabaseConfiguration::read(&table, base, notifiers)?);
+    }
+    Ok(databases)
+}
+
+fn read_compression(top: &Table<'_>) -> Result<Option<Option<i32>>> {
+    if let Ok(Some(text)) = top.text("compression") {
+        return match text.value.as_str() {
+            "none" => Ok(Some(None)),
+            _ => Err(top.error(text.offset, "\"compression\" must be a level from 1 to 19 or \"none\"")),
+        };
+    }
+    Ok(top.number("compression", 1..=19)?.and_then(|level| i32::try_from(level).ok()).map(Some))
+}
+
+fn read_lease_ttl(top: &Table<'_>) -> Result<Option<Duration>> {
+    let ttl = top.duration("lease_ttl")?;
+    match (ttl, top.text("lease_ttl")?) {
+        (Some(ttl), Some(text)) if ttl < Duration::from_secs(5) => {
+            Err(top.error(text.offset, "\"lease_ttl\" must be at least 5s"))
+        }
+        _ => Ok(ttl),
+    }
+}
+
+fn read_timezone(table: &Table<'_>) -> Result<Option<TimeZone>> {
+    let Some(name) = table.text("timezone")? else { return Ok(None) };
+    TimeZone::get(&name.value).map(Some).map_err(|_| {
+        let error = table.error(name.offset, format!("\"{}\" is no time zone", name.value));
+        error.with_hint("write a name of the IANA database, for example \"Europe/Berlin\" or \"UTC\"")
+    })
+}

@@ -1,0 +1,103 @@
+//! `[notify.NAME]`: who is told what. Only the shape is checked here; the daemon sends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::document::Table;
+use super::nearest::nearest;
+use crate::Result;
+
+/// One table `[notify.NAME]`. `Debug` does not show the address, which is often a secret.
+#[derive(Clone, PartialEq)]
+pub struct Notifier {
+    /// The channel: `webhook`, `slack`, `discord`, `telegram`, `ntfy`, `email`, `exec` or `healthcheck`.
+    pub channel: &'static str,
+    /// The channel's address or options.
+    pub address: toml::Value,
+    /// The events it is told; empty: the default ones.
+    pub on: Vec<NotifyEvent>,
+    /// Told at the nth failure in a row only.
+    pub after: Option<u32>,
+}
+
+impl fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { channel, on, after, .. } = self;
+        f.debug_struct("Notifier").field("channel", channel).field("on", on).field("after", after).finish_non_exhaustive()
+    }
+}
+
+/// What a notifier can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyEvent {
+    /// A backup failed.
+    Failure,
+    /// The first success after failures.
+    Recovered,
+    /// A backup was made.
+    Success,
+    /// A scheduled backup did not run.
+    Missed,
+    /// There is no good backup as young as promised.
+    Stale,
+    /// A drill failed.
+    DrillFailed,
+    /// Damage was found.
+    Damage,
+}
+
+const CHANNELS: [&str; 8] = ["webhook", "slack", "discord", "telegram", "ntfy", "email", "exec", "healthcheck"];
+const EVENTS: [(&str, NotifyEvent); 7] = [
+    ("failure", NotifyEvent::Failure),
+    ("recovered", NotifyEvent::Recovered),
+    ("success", NotifyEvent::Success),
+    ("missed", NotifyEvent::Missed),
+    ("stale", NotifyEvent::Stale),
+    ("drill-failed", NotifyEvent::DrillFailed),
+    ("damage", NotifyEvent::Damage),
+];
+
+/// Reads every `[notify.NAME]`.
+pub(super) fn read_all(top: &Table<'_>) -> Result<BTreeMap<String, Notifier>> {
+    let Some(tables) = top.table("notify")? else { return Ok(BTreeMap::new()) };
+    tables.tables()?.into_iter().map(|(name, table)| Ok((name, read(&table)?))).collect()
+}
+
+fn read(table: &Table<'_>) -> Result<Notifier> {
+    let known: Vec<_> = CHANNELS.into_iter().chain(["on", "after"]).collect();
+    table.only(&known)?;
+    let mut channels = CHANNELS.into_iter().filter(|channel| table.has(channel));
+    let (Some(channel), None) = (channels.next(), channels.next()) else {
+        let error = table.error(table.offset, "exactly one channel is needed");
+        return Err(error.with_hint(format!("one of {}", CHANNELS.join(", "))));
+    };
+    let address = table.value(channel)?.ok_or_else(|| table.error(table.offset, "the channel is empty"))?;
+    let shape_is_good = match (&address, channel) {
+        (toml::Value::String(text), "webhook" | "slack" | "discord" | "healthcheck") => text.contains("://"),
+        (toml::Value::String(text), "ntfy" | "email" | "exec") => !text.is_empty(),
+        (toml::Value::Array(words), "exec") => !words.is_empty() && words.iter().all(toml::Value::is_str),
+        (toml::Value::Table(_), channel) => channel != "exec",
+        _ => false,
+    };
+    if !shape_is_good {
+        let expected = match channel {
+            "exec" => "a command: a text or a list of texts",
+            "telegram" => "a table",
+            "ntfy" | "email" => "a text or a table",
+            _ => "a URL or a table",
+        };
+        return Err(table.error(table.offset, format!("\"{channel}\" must be {expected}")));
+    }
+    let events = table.texts("on")?.into_iter().map(|name| {
+        let found = EVENTS.iter().find(|(known, _)| *known == name.value);
+        found.map(|(_, event)| *event).ok_or_else(|| {
+            let names = EVENTS.map(|(known, _)| known);
+            let error = table.error(name.offset, format!("\"{}\" is no event", name.value));
+            match nearest(&name.value, names) {
+                Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
+                None => error.with_hint(format!("events are {}", names.join(", "))),
+            }
+        })
+    });
+    Ok(Notifier { channel, address, on: events.collect::<Result<_>>()?, after: table.number("after", 1..=u32::MAX)? })
+}
