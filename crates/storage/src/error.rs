@@ -1,5 +1,7 @@
 //! What can go wrong in a storage, sorted by what the caller can do about it.
 
+use std::ops::Range;
+
 use crate::ObjectPath;
 
 /// Result of a storage call.
@@ -8,7 +10,7 @@ pub type Result<T> = std::result::Result<T, StorageError>;
 /// The class of a storage error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StorageErrorKind {
-    /// The object, folder or bucket is not there.
+    /// The object is not there; or the whole folder or bucket (see [`StorageError::is_storage_gone`]).
     NotFound,
     /// `create` met an object of that name.
     AlreadyExists,
@@ -61,6 +63,22 @@ impl StorageError {
     /// Whether the same call may succeed when tried again.
     pub fn is_retryable(&self) -> bool {
         self.kind == StorageErrorKind::Transient
+    }
+
+    /// Whether not just one object but the whole folder or bucket is missing.
+    pub fn is_storage_gone(&self) -> bool {
+        self.kind == StorageErrorKind::NotFound && self.path.is_none()
+    }
+
+    /// The whole folder or bucket is missing.
+    pub(crate) fn storage_gone(message: impl Into<String>) -> Self {
+        Self::new(StorageErrorKind::NotFound, message)
+    }
+
+    /// An object of `size` bytes ends before `range` does.
+    pub(crate) fn truncated(range: &Range<u64>, size: u64) -> Self {
+        let message = format!("the object has only {size} bytes where {} to {} are needed", range.start, range.end);
+        Self::new(StorageErrorKind::Truncated, message)
     }
 
     /// Names the object.

@@ -108,9 +108,9 @@ impl LocalFolder {
 
     /// The error for something missing below the root: that object, or the whole storage.
     fn missing(&self, path: &ObjectPath) -> StorageError {
-        self.check_root().err().unwrap_or_else(|| {
-            StorageError::new(StorageErrorKind::NotFound, "no such object").at(path)
-        })
+        self.check_root()
+            .err()
+            .unwrap_or_else(|| StorageError::new(StorageErrorKind::NotFound, "no such object").at(path))
     }
 
     /// Checks that the root is still there.
@@ -162,9 +162,8 @@ impl Storage for LocalStorage {
 
     async fn replace(&self, path: &ObjectPath, bytes: Bytes, expected: &Version) -> Result<Version> {
         let (wanted, expected) = (path.clone(), expected.clone());
-        let replaced = move |f: &LocalFolder| {
-            f.replace(&wanted, &bytes, &expected).map(|()| Version::of_content(&bytes))
-        };
+        let replaced =
+            move |f: &LocalFolder| f.replace(&wanted, &bytes, &expected).map(|()| Version::of_content(&bytes));
         self.blocking(Some(path), replaced).await
     }
 

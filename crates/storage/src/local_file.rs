@@ -144,8 +144,7 @@ pub fn require_space(path: &Path, bytes: u64) -> Result<()> {
     if free >= bytes {
         return Ok(());
     }
-    let message =
-        format!("not enough space at {}: {} needed, {} free", path.display(), iec(bytes), iec(free));
+    let message = format!("not enough space at {}: {} needed, {} free", path.display(), iec(bytes), iec(free));
     Err(StorageError::new(StorageErrorKind::NoSpace, message)
         .hint("free space on this disk or choose a target on another one"))
 }

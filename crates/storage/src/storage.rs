@@ -1,11 +1,13 @@
 //! The contract of a storage.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ObjectPath, Result};
+use crate::{ObjectPath, Result, StorageError, StorageErrorKind};
 
 /// What a listing tells about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +20,55 @@ pub struct ObjectInfo {
     pub modified: jiff::Timestamp,
 }
 
-/// The state of one object, for conditional replacement. Opaque; equal if and only if the object was not written since.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(pub(crate) String);
+/// The state of one object, for conditional replacement. Opaque; equal if and only if the object was not written since
+/// (a store that derives it from the content cannot tell a rewrite with equal content, so content that is replaced
+/// carries something that never repeats).
+///
+/// One that `create` returned may keep the written bytes alive, so it is not for keeping unless it is needed.
+#[derive(Clone)]
+pub struct Version(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    /// What the store calls it.
+    Tag(String),
+    /// Named by its content, hashed only when it is compared: most objects are created and never replaced.
+    Content(Bytes),
+}
+
+impl Version {
+    /// A version by the store's own name for it.
+    pub(crate) fn from_tag(tag: String) -> Self {
+        Self(Repr::Tag(tag))
+    }
+
+    /// A version by content.
+    pub(crate) fn of_content(bytes: &Bytes) -> Self {
+        Self(Repr::Content(bytes.clone()))
+    }
+
+    /// The name by which versions are compared.
+    pub(crate) fn tag(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Tag(tag) => Cow::Borrowed(tag),
+            Repr::Content(bytes) => Cow::Owned(blake3::hash(bytes).to_hex().to_string()),
+        }
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.tag() == other.tag()
+    }
+}
+
+impl Eq for Version {}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Version").field(&self.tag()).finish()
+    }
+}
 
 /// A place for objects. All writes are durable when they answer; every method may be called concurrently.
 #[async_trait]
@@ -57,4 +105,15 @@ pub trait Storage: std::fmt::Debug + Send + Sync + 'static {
 
     /// Removes what killed writers left behind (staging files older than `older_than`); returns how many.
     async fn sweep_staging(&self, folder: &ObjectPath, older_than: std::time::Duration) -> Result<u64>;
+
+    /// The storage under a wrapper that retries, for callers that must decide about every retry themselves.
+    fn without_retries(&self) -> Option<&dyn Storage> {
+        None
+    }
+}
+
+/// The length of a range as an allocation.
+pub(crate) fn range_length(range: &Range<u64>) -> Result<usize> {
+    let length = range.end.checked_sub(range.start).and_then(|n| usize::try_from(n).ok());
+    length.ok_or_else(|| StorageError::new(StorageErrorKind::Other, format!("{range:?} is no range of bytes")))
 }

@@ -10,9 +10,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::LocalFolder;
 use crate::io_error::io_error;
+use crate::storage::range_length;
 use crate::{ObjectInfo, ObjectPath, Result, StorageError, StorageErrorKind};
 
 impl LocalFolder {
@@ -73,7 +75,7 @@ impl LocalFolder {
         self.check_root()?;
         let mut names = Vec::new();
         for entry in entries(&start)? {
-            let is_folder = entry.path.metadata().is_ok_and(|m| m.is_dir());
+            let is_folder = metadata_if_there(&entry.path)?.is_some_and(|m| m.is_dir());
             if is_folder && ObjectPath::parse(&entry.name).is_ok() {
                 names.push(entry.name);
             }
@@ -90,7 +92,7 @@ impl LocalFolder {
         above: &mut Vec<(u64, u64)>,
         visit: &mut dyn FnMut(&str, &Path, &Metadata) -> Result<()>,
     ) -> Result<()> {
-        let Ok(here) = folder.metadata() else { return Ok(()) };
+        let Some(here) = metadata_if_there(folder)? else { return Ok(()) };
         let identity = (here.dev(), here.ino());
         if !here.is_dir() || above.contains(&identity) {
             return Ok(()); // A symbolic link back to a folder above.
@@ -98,8 +100,7 @@ impl LocalFolder {
         above.push(identity);
         for entry in entries(folder)? {
             let name = format!("{name}/{}", entry.name);
-            // Gone meanwhile, or a link to nowhere: not there.
-            let Ok(info) = entry.path.metadata() else { continue };
+            let Some(info) = metadata_if_there(&entry.path)? else { continue };
             if !info.is_dir() {
                 visit(&name, &entry.path, &info)?;
             } else if ObjectPath::parse(&name).is_ok() {
@@ -131,6 +132,15 @@ impl LocalFolder {
     }
 }
 
+/// The metadata of a file, unless it vanished since it was listed or is a link to nowhere.
+fn metadata_if_there(path: &Path) -> Result<Option<Metadata>> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if is_missing(&e) || Errno::from_io_error(&e) == Some(Errno::LOOP) => Ok(None),
+        Err(e) => Err(io_error("list", path, e)),
+    }
+}
+
 /// One name in a folder.
 struct Entry {
     name: String,
@@ -158,12 +168,6 @@ fn object_info(path: ObjectPath, found: &Metadata) -> ObjectInfo {
     let modified = jiff::Timestamp::new(found.mtime(), i32::try_from(found.mtime_nsec()).unwrap_or(0))
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     ObjectInfo { path, size: found.len(), modified }
-}
-
-/// The length of a range as an allocation.
-pub(crate) fn range_length(range: &Range<u64>) -> Result<usize> {
-    let length = range.end.checked_sub(range.start).and_then(|n| usize::try_from(n).ok());
-    length.ok_or_else(|| StorageError::new(StorageErrorKind::Other, format!("{range:?} is no range of bytes")))
 }
 
 fn not_regular(place: &Path) -> StorageError {

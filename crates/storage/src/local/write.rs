@@ -174,8 +174,9 @@ impl LocalFolder {
                     return Ok(());
                 }
                 let message = format!("{} is not a folder, so nothing is written through it", folder.display());
-                Err(StorageError::new(StorageErrorKind::Other, message)
-                    .hint("a symbolic link inside a repository is read but not written through; link the whole repository"))
+                Err(StorageError::new(StorageErrorKind::Other, message).hint(
+                    "a symbolic link inside a repository is read but not written through; link the whole repository",
+                ))
             }
             Err(e) => Err(self.lost_or(folder, "create the folder", e)),
         }
