@@ -1,5 +1,8 @@
 //! The conformance suite: what every storage promises, tried on the one it is given.
 
+// Clippy knows only functions with `#[test]` as tests.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
