@@ -1,0 +1,47 @@
+# The same workspace, features and profile everywhere, so that nothing is compiled twice.
+ALL := --workspace --all-features
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON := .venv/bin/python
+
+.PHONY: demo test check prepare lint docs bench fmt clean
+
+demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
+	cargo build -q -p copal-cli
+	COPAL=$(TARGET)/debug/copal sh tools/demo.sh
+
+test: prepare ## All tests
+	cargo test $(ALL)
+	$(PYTHON) -m unittest discover -s tools/tests
+
+check: lint docs test ## What CI runs
+
+prepare:
+	tools/prepare.sh
+
+lint:
+	cargo fmt --all --check
+	python3 tools/check_layers.py
+	cargo fetch --locked
+	python3 tools/check_licences.py
+	cargo clippy $(ALL) --all-targets --locked -- -D warnings
+
+docs: ## The API's documentation has no warnings; docs/cli.md is what the program says
+	RUSTDOCFLAGS="-D warnings" cargo doc $(ALL) --no-deps --locked
+	cargo build $(ALL) --all-targets --locked
+	$(TARGET)/debug/copal generate-docs | diff -u docs/cli.md - || { echo "docs/cli.md is stale: make docs/cli.md"; exit 1; }
+
+.PHONY: docs/cli.md
+docs/cli.md:
+	cargo build $(ALL) --all-targets
+	$(TARGET)/debug/copal generate-docs > $@
+
+bench: prepare ## Copal beside zstd, restic and cp; BENCH="--large --output docs/benchmarks.md" for all of it
+	cargo build --release $(ALL) --bins --examples
+	$(PYTHON) bench/run.py --bin $(TARGET)/release $(BENCH)
+
+fmt:
+	cargo fmt --all
+
+clean:
+	cargo clean
+	rm -rf .venv bench/work
