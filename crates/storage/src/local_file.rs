@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -182,12 +182,22 @@ fn clone_file(_target: &File, _source: &File) -> std::result::Result<(), Errno> 
 pub(crate) fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // File systems without that flag (NFS, older FUSE): a hard link fails the same way if the name is taken.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
-        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_without_replacing(from, to),
         other => other.map_err(io::Error::from),
     }
+}
+
+/// The same by a hard link, after which the old name goes.
+fn link_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        // A repeated request on NFS: "exists" is about our own link if the file has two names.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && from.metadata()?.nlink() < 2 => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    // The new name stands whatever happens to the old one, which is swept later.
+    let _ = std::fs::remove_file(from);
+    Ok(())
 }
 
 /// Creates a file with mode 0600 that must not exist yet.
@@ -258,6 +268,23 @@ mod tests {
         assert_eq!(error.kind(), StorageErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&target).unwrap(), b"mine");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_do_for_file_systems_without_exclusive_renames() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::write(&from, b"1").unwrap();
+        link_without_replacing(&from, &to).unwrap();
+        assert!(!from.exists());
+        std::fs::write(&from, b"2").unwrap();
+        let error = link_without_replacing(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap()), (b"2".to_vec(), b"1".to_vec()));
+        std::fs::remove_file(&to).unwrap();
+        std::fs::hard_link(&from, &to).unwrap();
+        link_without_replacing(&from, &to).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"2");
     }
 
     #[test]

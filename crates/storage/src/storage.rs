@@ -97,7 +97,7 @@ pub trait Storage: std::fmt::Debug + Send + Sync + 'static {
     /// All objects below a folder, recursively, sorted by name. A folder that is not there is empty.
     async fn list(&self, folder: &ObjectPath) -> Result<Vec<ObjectInfo>>;
 
-    /// The names of the folders directly in a folder (`None`: the top), sorted.
+    /// The names of the folders directly in a folder (`None`: the top) that hold an object, sorted.
     async fn list_folders(&self, folder: Option<&ObjectPath>) -> Result<Vec<String>>;
 
     /// Deletes an object; one that is not there is no error.

@@ -100,3 +100,29 @@ async fn uploads_run_side_by_side() {
     assert_eq!(found.len(), 8);
     assert!(found.iter().all(|info| info.size == 2 << 20));
 }
+/// Opens a bucket without any keys; run by the test below as a process of its own, with an environment of its own.
+#[tokio::test]
+#[ignore = "is run by another test as a process of its own"]
+async fn keyless_process() {
+    // Without this the real metadata service of the machine would be asked for its role's keys.
+    assert!(std::env::var("AWS_METADATA_ENDPOINT").unwrap().starts_with("http://127.0.0.1:"));
+    let url: StorageUrl = "s3://bucket/x".parse().unwrap();
+    let storage = open(&url, &StorageOptions::default()).await.unwrap();
+    let error = storage.get(&path("x")).await.unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::PermissionDenied, "{error:?}");
+    assert!(error.to_string().contains("no keys for s3://bucket/x were found"), "{error}");
+    assert!(error.hint.unwrap().contains("AWS_ACCESS_KEY_ID"));
+}
+
+#[tokio::test]
+async fn missing_keys_are_said_so() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "keyless_process", "--ignored"])
+        .env_clear()
+        .env("AWS_METADATA_ENDPOINT", format!("http://{closed}"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -75,13 +75,31 @@ impl LocalFolder {
         self.check_root()?;
         let mut names = Vec::new();
         for entry in entries(&start)? {
-            let is_folder = metadata_if_there(&entry.path)?.is_some_and(|m| m.is_dir());
-            if is_folder && ObjectPath::parse(&entry.name).is_ok() {
+            if ObjectPath::parse(&entry.name).is_ok() && self.holds_object(&entry.path)? {
                 names.push(entry.name);
             }
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Whether there is an object anywhere in a folder: as in an object store, an empty folder is none.
+    fn holds_object(&self, folder: &Path) -> Result<bool> {
+        let mut folders = vec![(folder.to_owned(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in entries(&folder)? {
+                let Some(info) = metadata_if_there(&entry.path)? else { continue };
+                let is_named = ObjectPath::parse(&entry.name).is_ok();
+                if is_named && info.is_file() {
+                    return Ok(true);
+                }
+                // Deeper than any name can be: a link back to a folder above.
+                if is_named && info.is_dir() && depth < 256 {
+                    folders.push((entry.path, depth + 1));
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Calls `visit` with relative name, file and metadata of everything in `folder` that is no folder, recursively.

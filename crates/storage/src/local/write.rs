@@ -58,9 +58,13 @@ impl LocalFolder {
     }
 
     pub(super) fn replace(&self, path: &ObjectPath, bytes: &Bytes, expected: &Version) -> Result<()> {
+        let conflict = |message: &str| StorageError::new(StorageErrorKind::Conflict, message).at(path);
+        if !self.folder_of(path).is_dir() {
+            self.check_root()?;
+            return Err(conflict("the object to replace is gone"));
+        }
         let (folder, target) = self.prepare(path)?;
         let _lock = FolderLock::take(&folder)?;
-        let conflict = |message: &str| StorageError::new(StorageErrorKind::Conflict, message).at(path);
         match target.symlink_metadata() {
             Ok(found) if found.is_symlink() => {
                 let message = format!("{} is a symbolic link and is not written to", target.display());

@@ -138,6 +138,9 @@ async fn lists(storage: &dyn Storage) {
     assert_eq!(storage.list_folders(Some(&path("list"))).await.unwrap(), ["f"]);
     assert_eq!(storage.list_folders(Some(&path("list/f"))).await.unwrap(), ["g"]);
     assert!(storage.list_folders(Some(&path("list/none"))).await.unwrap().is_empty());
+    storage.create(&path("list/gone/x"), "1".into()).await.unwrap();
+    storage.delete(&path("list/gone/x")).await.unwrap();
+    assert_eq!(storage.list_folders(Some(&path("list"))).await.unwrap(), ["f"], "an empty folder is none");
     let top = storage.list_folders(None).await.unwrap();
     assert!(top.is_sorted() && top.contains(&"list".to_owned()) && top.contains(&"listing".to_owned()), "{top:?}");
 }
