@@ -122,7 +122,8 @@ impl Configuration {
 
     /// The configured databases as the use cases want them.
     fn apply(&self, settings: &mut Settings) {
-        settings.databases = self.databases.iter().map(|(name, database)| (name.clone(), database.settings.clone())).collect();
+        settings.databases =
+            self.databases.iter().map(|(name, database)| (name.clone(), database.settings.clone())).collect();
         settings.compression = self.compression.unwrap_or(settings.compression);
         settings.uploads = self.uploads.unwrap_or(settings.uploads);
         settings.database_wait = self.database_wait.unwrap_or(settings.database_wait);

@@ -11,7 +11,7 @@ mod usecases;
 
 pub use copal_core::{
     BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Progress, Reason,
-    Secret, Silent, TableCount,
+    Secret, Silent, TableCount, parse_duration,
 };
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};

@@ -25,7 +25,8 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// Takes the text of the file at `path`, and the `.env` beside it if there is one.
     pub(super) fn new(path: &Path, text: &'a str, environment: &'a Environment) -> Self {
-        let dotenv = std::fs::read_to_string(path.with_file_name(".env")).map(|text| dotenv::parse(&text)).unwrap_or_default();
+        let dotenv =
+            std::fs::read_to_string(path.with_file_name(".env")).map(|text| dotenv::parse(&text)).unwrap_or_default();
         Self { path: path.to_owned(), text, environment, dotenv }
     }
 
@@ -197,7 +198,9 @@ impl<'a> Table<'a> {
                 toml::Value::Array(list.iter().map(|entry| self.owned(key, entry)).collect::<Result<_>>()?)
             }
             DeValue::Table(table) => {
-                let entry = |(name, value): (&Spanned<_>, _)| Ok((ToString::to_string(name.get_ref() as &std::borrow::Cow<'_, str>), self.owned(key, value)?));
+                let entry = |(name, value): (&Spanned<_>, _)| {
+                    Ok((ToString::to_string(name.get_ref() as &std::borrow::Cow<'_, str>), self.owned(key, value)?))
+                };
                 toml::Value::Table(table.iter().map(entry).collect::<Result<_>>()?)
             }
             DeValue::Float(_) | DeValue::Datetime(_) => {

@@ -46,8 +46,7 @@ mod tests {
     fn values_are_read_as_usual() {
         let text = "# comment\nA=1\nexport B = two words # why\nC='a # b'\nD=\"x \\\"y\\\"\\n\"\nnot a line\nE=\n1F=x\nG=a#b\n";
         let found = parse(text);
-        let expected =
-            [("A", "1"), ("B", "two words"), ("C", "a # b"), ("D", "x \"y\"\n"), ("E", ""), ("G", "a#b")];
+        let expected = [("A", "1"), ("B", "two words"), ("C", "a # b"), ("D", "x \"y\"\n"), ("E", ""), ("G", "a#b")];
         assert_eq!(found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
     }
 }

@@ -13,7 +13,9 @@ pub struct Environment {
 impl Environment {
     /// The variables of this process; those that are not Unicode are left out.
     pub fn of_process() -> Self {
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     /// The variable's value, if it is set and not empty.

@@ -23,7 +23,11 @@ pub struct Notifier {
 impl fmt::Debug for Notifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { channel, on, after, .. } = self;
-        f.debug_struct("Notifier").field("channel", channel).field("on", on).field("after", after).finish_non_exhaustive()
+        f.debug_struct("Notifier")
+            .field("channel", channel)
+            .field("on", on)
+            .field("after", after)
+            .finish_non_exhaustive()
     }
 }
 

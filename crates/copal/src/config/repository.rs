@@ -9,7 +9,7 @@ use super::place::Base;
 use crate::{CopalError, ErrorKind, Result};
 
 /// The fields of [`S3Options`], which refuses others without naming the nearest.
-const S3_KEYS: [&str; 4] = ["endpoint", "region", "access_key_id", "secret_access_key"];
+const S3_KEYS: [&str; 6] = ["endpoint", "region", "path_style", "access_key_id", "secret_access_key", "session_token"];
 
 /// The table `[repository]`.
 #[derive(Clone, Debug, Default)]

@@ -33,8 +33,11 @@ impl Configuration {
         let named = explicit.or_else(|| self.repository.url.clone());
         let is_default = named.is_none();
         let repository = named.or_else(|| default_repository(environment)).ok_or_else(|| {
-            CopalError::new(ErrorKind::Configuration, "no repository is named, and without HOME there is no default one")
-                .with_hint("name one with --repository or COPAL_REPOSITORY")
+            CopalError::new(
+                ErrorKind::Configuration,
+                "no repository is named, and without HOME there is no default one",
+            )
+            .with_hint("name one with --repository or COPAL_REPOSITORY")
         })?;
         let mut settings = Settings::new(repository);
         self.apply(&mut settings);
@@ -70,8 +73,11 @@ impl Configuration {
         let text = read_secret("identity file", path)?;
         let key = text.reveal().lines().map(str::trim).find(|line| line.starts_with("AGE-SECRET-KEY-"));
         key.map(|key| Some(Secret::new(key))).ok_or_else(|| {
-            CopalError::new(ErrorKind::Passphrase, format!("the identity file {} holds no age identity", path.display()))
-                .with_hint("it is a text file with a line that begins with AGE-SECRET-KEY-, as age-keygen writes it")
+            CopalError::new(
+                ErrorKind::Passphrase,
+                format!("the identity file {} holds no age identity", path.display()),
+            )
+            .with_hint("it is a text file with a line that begins with AGE-SECRET-KEY-, as age-keygen writes it")
         })
     }
 }
@@ -103,7 +109,8 @@ fn exposure(what: &str, path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let shown = path.display();
-    (mode & 0o004 != 0).then(|| format!("every user of this machine can read the {what} {shown}; run: chmod go-rwx {shown}"))
+    (mode & 0o004 != 0)
+        .then(|| format!("every user of this machine can read the {what} {shown}; run: chmod go-rwx {shown}"))
 }
 
 #[cfg(not(unix))]

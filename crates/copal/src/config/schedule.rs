@@ -16,7 +16,8 @@ pub fn check_schedule(text: &str) -> Result<(), String> {
     if fields.len() != 5 {
         return Err(format!("\"{text}\" is no schedule"));
     }
-    let limits = [("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7)];
+    let limits =
+        [("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7)];
     for (field, (what, low, high)) in fields.into_iter().zip(limits) {
         check_field(field, low, high).map_err(|()| format!("\"{field}\" is no {what}"))?;
     }
@@ -27,7 +28,9 @@ fn check_field(field: &str, low: u32, high: u32) -> Result<(), ()> {
     let value = |text: &str| match text.parse::<u32>() {
         Ok(number) => (low..=high).contains(&number),
         // Names of months and days, `L`, `#` and the like: the daemon's parser knows them.
-        Err(_) => !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '#') && high <= 31 && high != 23,
+        Err(_) => {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '#') && high <= 31 && high != 23
+        }
     };
     let good = field.split(',').all(|part| {
         let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
@@ -44,10 +47,31 @@ mod tests {
 
     #[test]
     fn schedules_are_told_from_mistakes() {
-        for good in ["0 0 * * *", "*/5 * * * *", "0 3 * * mon-fri", "@daily", "@weekly", "every 5m", "every 1d12h", "0 0 1,15 jan 7"] {
+        for good in [
+            "0 0 * * *",
+            "*/5 * * * *",
+            "0 3 * * mon-fri",
+            "@daily",
+            "@weekly",
+            "every 5m",
+            "every 1d12h",
+            "0 0 1,15 jan 7",
+        ] {
             assert_eq!(check_schedule(good), Ok(()), "{good}");
         }
-        for bad in ["", "daily", "@dayly", "every", "every 0s", "every day", "60 * * * *", "0 24 * * *", "* * * *", "0 0 0 * *", "*/0 * * * *"] {
+        for bad in [
+            "",
+            "daily",
+            "@dayly",
+            "every",
+            "every 0s",
+            "every day",
+            "60 * * * *",
+            "0 24 * * *",
+            "* * * *",
+            "0 0 0 * *",
+            "*/0 * * * *",
+        ] {
             assert!(check_schedule(bad).is_err(), "{bad}");
         }
     }

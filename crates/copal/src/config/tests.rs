@@ -48,7 +48,10 @@ fn a_whole_configuration_is_read() {
     let configuration = read(WHOLE).unwrap();
     let shop = &configuration.databases["shop"];
     assert_eq!(shop.settings.url, "postgres://app@db1/shop");
-    assert_eq!((shop.settings.keep.last, shop.settings.keep.daily, shop.settings.keep.weekly), (Some(10), Some(7), None));
+    assert_eq!(
+        (shop.settings.keep.last, shop.settings.keep.daily, shop.settings.keep.weekly),
+        (Some(10), Some(7), None)
+    );
     assert_eq!(shop.settings.keep.within, Some(jiff::SignedDuration::from_hours(120)));
     assert_eq!(shop.settings.max_age, Some(Duration::from_secs(36 * 3600)));
     assert_eq!((shop.drill.as_deref(), shop.notify.as_slice()), (Some("@weekly"), &["ops".to_owned()][..]));
@@ -69,7 +72,11 @@ fn a_whole_configuration_is_read() {
 fn mistakes_are_named_with_file_line_and_advice() {
     let at = |line: u32, text: &str| format!("/etc/copal/copal.toml:{line}: {text}");
     for (text, message, hint) in [
-        ("\nreposotory = 1", at(2, "unknown key \"reposotory\" in the file's top level"), "did you mean \"repository\"?"),
+        (
+            "\nreposotory = 1",
+            at(2, "unknown key \"reposotory\" in the file's top level"),
+            "did you mean \"repository\"?",
+        ),
         (
             "[databases.shop]\nurl = \"a\"\nshedule = \"@daily\"",
             at(3, "unknown key \"shedule\" in [databases.shop]"),
@@ -86,7 +93,11 @@ fn mistakes_are_named_with_file_line_and_advice() {
             "export NOPE, or set it in /etc/copal/.env",
         ),
         ("uploads = 0", at(1, "\"uploads\" must be from 1 to 64 in the file's top level"), ""),
-        ("compression = \"best\"", at(1, "\"compression\" must be a level from 1 to 19 or \"none\" in the file's top level"), ""),
+        (
+            "compression = \"best\"",
+            at(1, "\"compression\" must be a level from 1 to 19 or \"none\" in the file's top level"),
+            "",
+        ),
         ("[repository]\nurl = 3", at(2, "\"url\" in [repository] must be a text in quotes, not integer"), ""),
         ("[databases]\nshop = \"a.db\"", at(2, "\"shop\" in [databases] must be a table, not string"), ""),
         (
@@ -112,7 +123,9 @@ fn mistakes_are_named_with_file_line_and_advice() {
     ] {
         assert_eq!(complaint(text), (message, hint.to_owned()), "{text}");
     }
-    for (text, line) in [("[databases.a]", 1), ("a = ", 1), ("\n\n[x", 3), ("[databases.a]\nurl = \"a\"\nschedule = \"often\"", 3)] {
+    for (text, line) in
+        [("[databases.a]", 1), ("a = ", 1), ("\n\n[x", 3), ("[databases.a]\nurl = \"a\"\nschedule = \"often\"", 3)]
+    {
         assert!(complaint(text).0.starts_with(&at(line, "")), "{}", complaint(text).0);
     }
 }

@@ -1,0 +1,33 @@
+//! One file per command: its arguments, its help, the call into the library, and how the answer reads.
+
+pub(crate) mod backup;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod pin;
+pub(crate) mod prune;
+pub(crate) mod restore;
+pub(crate) mod show;
+pub(crate) mod verify;
+
+use copal::BackupSummary;
+
+use crate::output::Style;
+
+/// What is special about a backup: `pinned, verified`.
+fn marks(backup: &BackupSummary) -> String {
+    let marks = [(backup.pinned, "pinned"), (backup.verified, "verified")];
+    marks.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+}
+
+/// Lines of `name  value`, the values lined up.
+fn facts(style: Style, lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| {
+        let value = crate::output::clean(value).replace('\n', &format!("\n{}", " ".repeat(width + 2)));
+        format!("{}  {value}", style.dim(&format!("{name:width$}")))
+    };
+    lines.iter().filter(|(_, value)| !value.is_empty()).map(line).collect::<Vec<_>>().join("\n")
+}

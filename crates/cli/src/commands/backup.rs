@@ -1,0 +1,96 @@
+//! `copal backup`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use clap::Args;
+use copal::{BackupOptions, BackupSummary, Copal, CopalError, ErrorKind, Result};
+
+use crate::output::{bytes, elapsed};
+use crate::run;
+use crate::session::Session;
+
+/// Back up databases, while they are in use.
+///
+/// Every backup is complete and restorable by itself; what has not changed since the one before is not stored again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  copal backup ./app.db                    a path; works without any setup
+  copal backup shop --label 'before 2.0'   a database of copal.toml
+  copal backup --all                       every database of copal.toml")]
+pub(crate) struct Arguments {
+    /// Names of copal.toml, URLs (sqlite:app.db) or paths.
+    #[arg(value_name = "DATABASE", required_unless_present = "all")]
+    databases: Vec<String>,
+    /// Every database of copal.toml.
+    #[arg(long, conflicts_with = "databases")]
+    all: bool,
+    /// A remark, shown by `copal list`.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Keep this backup for ever, whatever the rules say.
+    #[arg(long)]
+    pin: bool,
+    /// Accept that this name stands for another database from now on.
+    #[arg(long)]
+    adopt: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
+    let copal = session.copal()?;
+    let databases = if arguments.all { all(&copal)? } else { arguments.databases.clone() };
+    let is_first = copal.settings().repository_is_default && !default_exists(&copal);
+    for (index, database) in databases.iter().enumerate() {
+        run::check(&session.cancel)?;
+        let options = BackupOptions { label: arguments.label.clone(), pin: arguments.pin, adopt: arguments.adopt };
+        let began = Instant::now();
+        let result = session.watch(database, async |context| copal.backup(database, options, context).await).await;
+        match result {
+            Ok(backup) => {
+                session.output.result(&backup);
+                session.output.done(&sentence(&backup, began));
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                session.output.failure(Some(database), &error);
+                return Ok(());
+            }
+            Err(error) => session.output.failure(Some(database), &error),
+        }
+        if index == 0 && is_first && default_exists(&copal) {
+            introduce(&copal, session);
+        }
+    }
+    Ok(())
+}
+
+fn all(copal: &Copal) -> Result<Vec<String>> {
+    let names: Vec<_> = copal.settings().databases.keys().cloned().collect();
+    if names.is_empty() {
+        let error = CopalError::new(ErrorKind::Configuration, "--all: no database is configured");
+        return Err(error.with_hint("copal init -d sqlite:path/to/app.db writes a copal.toml with one"));
+    }
+    Ok(names)
+}
+
+fn default_exists(copal: &Copal) -> bool {
+    Path::new(&copal.settings().repository).join("copal.json").exists()
+}
+
+/// Says once what the automatic repository is.
+fn introduce(copal: &Copal, session: &Session) {
+    let settings = copal.settings();
+    let place = &settings.repository;
+    session.output.notice(&if settings.passphrase.is_known() {
+        format!("created the encrypted repository {place}; without its passphrase nobody can restore from it")
+    } else {
+        format!("created the repository {place}, not encrypted; for an encrypted one see copal init --help")
+    });
+}
+
+fn sentence(backup: &BackupSummary, began: Instant) -> String {
+    let BackupSummary { database, id, logical_bytes, added_bytes, .. } = backup;
+    let (size, added, time) = (bytes(*logical_bytes), bytes(*added_bytes), elapsed(began.elapsed()));
+    format!("Backed up {database} as {id}: {size}, {added} added, in {time}")
+}

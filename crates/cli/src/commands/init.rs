@@ -1,0 +1,106 @@
+//! `copal init`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use copal::config::{Configuration, FILE_NAME};
+use copal::{Copal, CopalError, ErrorKind, InitOptions, InitOutcome, PassphraseSource, Result, Settings};
+use serde::Serialize;
+
+use crate::output::clean;
+use crate::prompt;
+use crate::session::Session;
+use crate::starter::Starter;
+
+/// Create a repository, and a copal.toml if databases are named.
+///
+/// The repository is encrypted with a passphrase unless --no-encrypt is given. The passphrase comes from
+/// COPAL_PASSPHRASE, COPAL_PASSPHRASE_FILE or passphrase_file in copal.toml; on a terminal it is asked for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  copal init -d sqlite:app.db                              a local repository and ./copal.toml
+  copal init --repository s3://backups/prod -d sqlite:app.db
+  copal init --recovery-key age1…                          a second way in, for emergencies")]
+pub(crate) struct Arguments {
+    /// Encrypt (this is so anyway).
+    #[arg(long, conflicts_with = "no_encrypt")]
+    encrypt: bool,
+    /// Do not encrypt: whoever can read the repository can read the databases.
+    #[arg(long)]
+    no_encrypt: bool,
+    /// An age recipient (age1…) whose identity can open the repository too; may be repeated.
+    #[arg(long, value_name = "AGE_RECIPIENT", conflicts_with = "no_encrypt")]
+    recovery_key: Vec<String>,
+    /// A database to write into a new copal.toml; may be repeated.
+    #[arg(short, long = "database", value_name = "URL")]
+    databases: Vec<String>,
+}
+
+/// The outcome and the configuration that was written.
+#[derive(Serialize)]
+struct InitResult<'a> {
+    #[serde(flatten)]
+    outcome: &'a InitOutcome,
+    configuration: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
+    let file = session.options.config.clone().unwrap_or_else(|| PathBuf::from(FILE_NAME));
+    let (configuration, starter) = if arguments.databases.is_empty() {
+        (session.configuration()?, None)
+    } else {
+        // What cannot be written in the end should be known before a repository is made.
+        let starter = Starter::new(&file, &arguments.databases)?;
+        (Configuration::default(), Some(starter))
+    };
+    let encrypt = arguments.encrypt || (!arguments.no_encrypt && configuration.repository.encrypt != Some(false));
+    let mut settings = session.settings(&configuration)?;
+    if encrypt {
+        require_passphrase(&mut settings)?;
+    }
+    let copal = Copal::new(settings);
+    let outcome = copal.init(InitOptions { encrypt, recovery_keys: arguments.recovery_key.clone() }).await?;
+    let written = match starter {
+        Some(starter) => {
+            let repository = session.options.repository.as_deref().or(session.environment.get("COPAL_REPOSITORY"));
+            let passphrase_file = session.environment.get("COPAL_PASSPHRASE_FILE");
+            starter.write(repository, encrypt, passphrase_file)?;
+            Some(file.display().to_string())
+        }
+        None => None,
+    };
+    session.output.result(&InitResult { outcome: &outcome, configuration: written.clone() });
+    session.output.done(&render(&outcome, written.as_deref()));
+    Ok(())
+}
+
+fn require_passphrase(settings: &mut Settings) -> Result<()> {
+    match settings.passphrase {
+        PassphraseSource::Known(_) => Ok(()),
+        _ if prompt::is_possible() => {
+            settings.passphrase = PassphraseSource::Known(prompt::choose()?);
+            Ok(())
+        }
+        _ => {
+            Err(CopalError::new(ErrorKind::Passphrase, "an encrypted repository needs a passphrase, and none is given")
+                .with_hint("set COPAL_PASSPHRASE_FILE or COPAL_PASSPHRASE, or say --no-encrypt"))
+        }
+    }
+}
+
+fn render(outcome: &InitOutcome, written: Option<&str>) -> String {
+    let kind = if outcome.encrypted { "encrypted" } else { "unencrypted" };
+    let mut lines = vec![format!("Created the {kind} repository {}", clean(&outcome.repository))];
+    if let Some(path) = written {
+        lines.push(format!("Wrote {path}; next: copal backup --all"));
+    }
+    if outcome.encrypted {
+        lines.push(
+            "Keep the passphrase in a second place, away from this machine: without it (or a recovery key)".into(),
+        );
+        lines.push("nobody can restore anything, and nothing can replace it.".into());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,101 @@
+//! `copal restore`.
+
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use copal::{BackupChoice, CheckLevel, RestoreOptions, RestoreOutcome, Result};
+use jiff::Timestamp;
+
+use crate::choice::{self, BackupArgument};
+use crate::moment;
+use crate::output::{bytes, clean, elapsed, local_time};
+use crate::session::Session;
+
+/// Bring a backup back.
+///
+/// What is there is never destroyed: an existing target is refused without --replace, and with it the restored
+/// database is complete and checked before it takes the old one's place in one step.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  copal restore shop --to copy.db              the newest backup, to another place
+  copal restore shop --replace                 the newest backup, to its original place
+  copal restore shop --at yesterday --dry-run  look what would be done
+  copal restore shop --backup 20261120-1530 --to copy.db")]
+pub(crate) struct Arguments {
+    /// A name, URL or path.
+    database: String,
+    /// The backup's id, the beginning of one, or `latest`.
+    #[arg(long, value_name = "ID", value_parser = choice::argument, conflicts_with = "at")]
+    backup: Option<BackupArgument>,
+    /// The newest backup that is not later: a time, a date (its end), `yesterday`, `2h ago`.
+    #[arg(long, value_name = "TIME", value_parser = moment::argument)]
+    at: Option<Timestamp>,
+    /// Where to: a path or URL; the original place if left out.
+    #[arg(long, value_name = "TARGET")]
+    to: Option<String>,
+    /// Replace the database that is there.
+    #[arg(long)]
+    replace: bool,
+    /// Only look whether it could be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// How thoroughly to check the database before it takes its place.
+    #[arg(long, value_enum, default_value = "quick")]
+    check: Check,
+}
+
+/// `--check`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Check {
+    /// The engine's quick check.
+    Quick,
+    /// Everything the engine can check.
+    Full,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
+    let copal = session.copal()?;
+    let database = &arguments.database;
+    let backup = match (&arguments.backup, arguments.at) {
+        (Some(argument), _) => choice::resolve(&copal, database, argument).await?,
+        (None, Some(at)) => BackupChoice::At(at),
+        (None, None) => BackupChoice::Latest,
+    };
+    let options = RestoreOptions {
+        backup,
+        to: arguments.to.clone(),
+        replace: arguments.replace,
+        dry_run: arguments.dry_run,
+        check: match arguments.check {
+            Check::Quick => CheckLevel::Quick,
+            Check::Full => CheckLevel::Full,
+        },
+    };
+    let began = Instant::now();
+    let outcome = session.watch(database, async |context| copal.restore(database, options, context).await).await?;
+    session.output.result(&outcome);
+    session.output.done(&render(&outcome, began));
+    Ok(())
+}
+
+fn render(outcome: &RestoreOutcome, began: Instant) -> String {
+    let backup = &outcome.backup;
+    let what = format!("{} of {} ({})", backup.id, backup.database, local_time(backup.time));
+    let target = clean(&outcome.target);
+    let mut lines = vec![match (outcome.dry_run, outcome.replaced) {
+        (true, true) => format!("Would replace {target} by {what}: {}", bytes(backup.logical_bytes)),
+        (true, false) => format!("Would restore {what} to {target}: {}", bytes(backup.logical_bytes)),
+        (false, replaced) => {
+            let replacing = if replaced { ", replacing what was there" } else { "" };
+            let (size, time) = (bytes(backup.logical_bytes), elapsed(began.elapsed()));
+            format!("Restored {what} to {target}{replacing}: {size} in {time}")
+        }
+    }];
+    if !outcome.checks.is_empty() {
+        lines.push(format!("Checked: {}", outcome.checks.join(", ")));
+    }
+    lines.extend(outcome.notes.iter().map(|note| clean(note)));
+    lines.join("\n")
+}

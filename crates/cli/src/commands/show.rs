@@ -1,0 +1,106 @@
+//! `copal show`.
+
+use clap::Args;
+use copal::{BackupDetails, Result, TableCount};
+
+use super::{facts, marks};
+use crate::choice::{self, BackupArgument};
+use crate::output::{Align, Style, Table, bytes, local_time, plural};
+use crate::session::Session;
+
+/// Show everything about one backup.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  copal show shop                          the newest backup
+  copal show shop 20261120-153000Z-7f3a    this one; the beginning of its id is enough")]
+pub(crate) struct Arguments {
+    /// A name, URL or path.
+    database: String,
+    /// The backup's id, the beginning of one, or `latest`.
+    #[arg(default_value = "latest", value_parser = choice::argument)]
+    backup: BackupArgument,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
+    let copal = session.copal()?;
+    let backup = choice::resolve(&copal, &arguments.database, &arguments.backup).await?;
+    let details = copal.show(&arguments.database, backup).await?;
+    session.output.result(&details);
+    if !session.output.is_json() {
+        session.output.text(&render(&details, session.output.style, session.output.is_verbose()));
+    }
+    Ok(())
+}
+
+fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
+    let backup = &details.summary;
+    let mut sections = vec![facts(
+        style,
+        &[
+            ("Backup", style.bold(backup.id.as_str())),
+            ("Database", backup.database.to_string()),
+            ("Source", details.source.clone()),
+            ("Time", local_time(backup.time)),
+            ("Label", backup.label.clone().unwrap_or_default()),
+            ("Marks", marks(backup)),
+            ("Predecessor", details.predecessor.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ],
+    )];
+    sections.push(facts(
+        style,
+        &[
+            ("Size", bytes(backup.logical_bytes)),
+            ("Added", format!("{} to the repository", bytes(backup.added_bytes))),
+            ("Restoring reads", format!("{} in {}", bytes(backup.stored_bytes), plural(details.packs, "pack"))),
+            (
+                "Files",
+                details
+                    .files
+                    .iter()
+                    .map(|(name, length)| format!("{name}, {}", bytes(*length)))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
+        ],
+    ));
+    sections.push(facts(
+        style,
+        &[
+            ("Captured", local_time(details.captured_at)),
+            ("Engine", format!("{} {}", backup.engine, details.engine_version)),
+            ("Host", details.host.clone()),
+            ("Copal", details.copal_version.clone()),
+            ("Position", details.position.clone().unwrap_or_default()),
+        ],
+    ));
+    let inventory = &details.inventory;
+    if !inventory.tables.is_empty() {
+        sections.push(tables(&inventory.tables, style, is_verbose));
+    }
+    if !inventory.facts.is_empty() {
+        let lines: Vec<_> = inventory.facts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        sections.push(facts(style, &lines));
+    }
+    if !details.notes.is_empty() {
+        sections.push(facts(style, &[("Notes", details.notes.join("\n"))]));
+    }
+    sections.join("\n\n")
+}
+
+/// How many tables are listed without `-v`.
+const MOST_TABLES: usize = 20;
+
+fn tables(counts: &[TableCount], style: Style, is_verbose: bool) -> String {
+    let mut table = Table::new(&[("TABLE", Align::Left), ("ROWS", Align::Right)]);
+    let shown = if is_verbose { counts.len() } else { MOST_TABLES };
+    for count in counts.iter().take(shown) {
+        table.row([count.name.clone(), count.rows.map_or_else(|| "not counted".into(), |rows| rows.to_string())]);
+    }
+    let mut text = table.render(style);
+    if counts.len() > shown {
+        text.push_str(&format!("\n… and {} more (-v shows all)", counts.len() - shown));
+    }
+    text
+}
