@@ -1,0 +1,346 @@
+//! Making a backup: lease, base, content, manifest; docs/format.md, "What exists".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use copal_core::{
+    AnyError, BackupId, Context, FORMAT_VERSION, FileHandle, FolderName, Inventory, ManifestBody, ManifestHeader,
+    PackId, PageFileSpec, Promise, Sink,
+};
+use copal_storage::ObjectPath;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::catalog::{Catalog, Database, Manifest};
+use crate::document;
+use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::frame::Kind;
+use crate::layout::{self, Mark};
+use crate::listing::{DamagedBackup, missing_backups};
+use crate::operation::Operation;
+use crate::plan::{self, Blocked};
+use crate::repository::Repository;
+use crate::state::KnownNewest;
+use crate::writer::{Base, WriteOptions, Writer, Written, save_cache};
+
+/// How far a clock may be behind before it is worth a warning.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the engine and the caller know about a finished backup.
+#[derive(Clone, Debug, Default)]
+pub struct BackupFacts {
+    /// The engine's name.
+    pub engine: String,
+    /// Version of the database's format or server.
+    pub engine_version: String,
+    /// Version of the program.
+    pub copal_version: String,
+    /// This machine.
+    pub host: String,
+    /// Where the database is, without secrets.
+    pub source: String,
+    /// The user's label.
+    pub label: Option<String>,
+    /// When the captured view was opened.
+    pub captured_at: Timestamp,
+    /// What the database contained.
+    pub inventory: Inventory,
+    /// Where the backup stands in the database's own history.
+    pub position: Option<String>,
+    /// Remarks of the engine.
+    pub notes: Vec<String>,
+    /// Warnings so far.
+    pub warnings: Vec<String>,
+    /// What the policy promises.
+    pub promise: Promise,
+    /// Keep it for ever.
+    pub pin: bool,
+}
+
+/// A backup under way: the lease is held, nothing exists yet.
+pub struct BackupSession {
+    repository: Repository,
+    database: Database,
+    operation: Arc<Operation>,
+    id: BackupId,
+    predecessor: Option<BackupId>,
+    base: Option<BackupId>,
+    /// Worth telling the user; already in the context's warnings.
+    warnings: Vec<String>,
+    /// Damage that was met on the way; the new backup does not share it.
+    damaged: Vec<DamagedBackup>,
+}
+
+/// Takes the content of the backup; `Send`, and used outside of async code.
+pub struct BackupSink(Writer);
+
+impl Sink for BackupSink {
+    fn begin(&mut self, spec: &PageFileSpec) -> std::result::Result<FileHandle, AnyError> {
+        self.0.begin(spec)
+    }
+
+    fn pages(&mut self, file: FileHandle, first: u64, bytes: &[u8]) -> std::result::Result<(), AnyError> {
+        self.0.pages(file, first, bytes)
+    }
+
+    fn finish(&mut self, file: FileHandle, length: u64, head: &[u8]) -> std::result::Result<(), AnyError> {
+        self.0.finish(file, length, head)
+    }
+
+    fn withdraw(&mut self, file: FileHandle) -> std::result::Result<(), AnyError> {
+        self.0.withdraw(file)
+    }
+}
+
+/// What a committed backup is.
+#[derive(Debug)]
+pub struct CommittedBackup {
+    /// The manifest as it was written.
+    pub manifest: Manifest,
+    /// Damage that was met on the way.
+    pub damaged: Vec<DamagedBackup>,
+}
+
+impl Repository {
+    /// Takes the lease of a database and prepares a backup. Errors: `Busy`, storage errors.
+    pub async fn begin_backup(
+        &self,
+        database: &Database,
+        options: &WriteOptions,
+        context: &Context,
+    ) -> Result<(BackupSession, BackupSink)> {
+        let (operation, id, catalog) = self.begin_with_id(&database.name, context).await?;
+        match self.prepare(database, &operation, &id, &catalog, options, context).await {
+            Ok((session, sink)) => Ok((session, sink)),
+            Err(error) => {
+                if let Some(operation) = Arc::into_inner(operation) {
+                    operation.release().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the lease for a backup whose id is later than every id that was ever used for this database.
+    async fn begin_with_id(&self, name: &FolderName, context: &Context) -> Result<(Arc<Operation>, BackupId, Catalog)> {
+        let mut catalog = self.catalog(name).await?;
+        loop {
+            let now = self.options.clock.wall();
+            let earliest = catalog.newest_id().map(|newest| newest.time() + SignedDuration::from_secs(1));
+            let time = earliest.map_or(now, |e| e.max(now));
+            if time.duration_since(now) > CLOCK_TOLERANCE {
+                context.warn(format!(
+                    "the clock of this machine says {now:.0}, but {name} has a backup from {time:.0}: one of them is wrong; \
+                     the new backup is dated right after that one"
+                ));
+            }
+            let id = BackupId::new(time);
+            let commit = layout::backup(name, &id);
+            let operation = Operation::begin(&self.ground(), name, "backup", commit, context).await?;
+            // Somebody may have finished a backup between the listing and the lease.
+            catalog = self.catalog(name).await?;
+            if catalog.newest_id().is_none_or(|newest| *newest < id) {
+                return Ok((Arc::new(operation), id, catalog));
+            }
+            operation.release().await;
+            context.cancel.check()?;
+        }
+    }
+
+    async fn prepare(
+        &self,
+        database: &Database,
+        operation: &Arc<Operation>,
+        id: &BackupId,
+        catalog: &Catalog,
+        options: &WriteOptions,
+        context: &Context,
+    ) -> Result<(BackupSession, BackupSink)> {
+        let blocked = plan::finish_all(self, database, operation, context).await?;
+        let catalog = if blocked.did_something { &self.catalog(&database.name).await? } else { catalog };
+        let mut damaged = Vec::new();
+        damaged.extend(self.rollback(database, catalog));
+        let manifest = self.choose_base(database, catalog, &blocked, &mut damaged).await?;
+        damaged.extend(missing_backups(self, database, catalog).await?);
+        let mut base = None;
+        let mut avoid = self.database_state(database).damaged_packs();
+        if let Some(manifest) = &manifest {
+            let broken = self.broken_packs(database, &manifest.header).await?;
+            for (pack, problem) in &broken {
+                let object = layout::pack(&database.name, pack);
+                damaged.push(DamagedBackup {
+                    backup: Some(manifest.header.backup.clone()),
+                    object,
+                    problem: problem.clone(),
+                });
+                avoid.insert(pack.clone());
+            }
+            match Base::load(self, database, manifest, context).await {
+                Ok(found) => base = Some(found),
+                Err(error) if error.is_damage() => damaged.extend(DamagedBackup::of(&error, &manifest.header.backup)),
+                Err(error) => return Err(error),
+            }
+        }
+        if !damaged.is_empty() {
+            context.warn("parts of earlier backups are damaged or missing; this backup stores anew what it would have shared with them");
+        }
+        let session = BackupSession {
+            repository: self.clone(),
+            database: database.clone(),
+            operation: Arc::clone(operation),
+            id: id.clone(),
+            predecessor: catalog.newest().cloned(),
+            base: base.as_ref().map(|b| b.backup.clone()),
+            warnings: Vec::new(),
+            damaged,
+        };
+        let writer = Writer::start(self, database, id, base, &avoid, Arc::clone(operation), options, context)?;
+        Ok((session, BackupSink(writer)))
+    }
+
+    /// The newest manifest that can be read.
+    async fn choose_base(
+        &self,
+        database: &Database,
+        catalog: &Catalog,
+        blocked: &Blocked,
+        damaged: &mut Vec<DamagedBackup>,
+    ) -> Result<Option<Manifest>> {
+        for id in catalog.backups.keys().rev().filter(|id| !blocked.manifests.contains(*id)) {
+            match self.manifest(database, id).await {
+                Ok(manifest) => return Ok(Some(manifest)),
+                Err(error) if error.is_damage() => damaged.extend(DamagedBackup::of(&error, id)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The packs of a manifest that are not there with their sizes, by one listing.
+    async fn broken_packs(&self, database: &Database, header: &ManifestHeader) -> Result<HashMap<PackId, String>> {
+        let listed = self.storage.list(&layout::packs(&database.name)).await?;
+        let sizes: HashMap<ObjectPath, u64> = listed.into_iter().map(|info| (info.path, info.size)).collect();
+        let mut broken = HashMap::new();
+        for (id, size) in &header.packs {
+            match sizes.get(&layout::pack(&database.name, id)) {
+                Some(found) if found == size => {}
+                Some(found) => {
+                    broken.insert(id.clone(), format!("has {found} bytes instead of {size}"));
+                }
+                None => {
+                    broken.insert(id.clone(), "is missing".to_owned());
+                }
+            }
+        }
+        Ok(broken)
+    }
+
+    /// Whether this machine remembers a newer backup than there is.
+    pub(crate) fn rollback(&self, database: &Database, catalog: &Catalog) -> Option<DamagedBackup> {
+        let known = self.database_state(database).newest()?.backup;
+        let is_there = catalog.backups.contains_key(&known) || catalog.tombstones.contains_key(&known);
+        let is_overtaken = catalog.newest().is_some_and(|newest| *newest > known);
+        (!is_there && !is_overtaken).then(|| DamagedBackup {
+            object: layout::backup(&database.name, &known),
+            problem: "is missing, though this machine saw it: the repository was rolled back to an earlier state"
+                .into(),
+            backup: Some(known),
+        })
+    }
+}
+
+impl BackupSession {
+    /// The id that the backup will have.
+    pub fn id(&self) -> &BackupId {
+        &self.id
+    }
+
+    /// Waits for the content to be durable, looks that all of it is there, and creates the manifest.
+    pub async fn commit(self, sink: BackupSink, facts: BackupFacts, context: &Context) -> Result<CommittedBackup> {
+        let result = self.try_commit(sink, facts, context).await;
+        self.release().await;
+        result
+    }
+
+    /// Gives up; nothing exists, and what was stored goes with the next prune.
+    pub async fn abandon(self, sink: Option<BackupSink>) {
+        drop(sink);
+        self.release().await;
+    }
+
+    async fn release(self) {
+        // The writer's threads may hold the operation a moment longer.
+        let mut operation = self.operation;
+        for _ in 0..100 {
+            operation = match Arc::try_unwrap(operation) {
+                Ok(operation) => return operation.release().await,
+                Err(shared) => shared,
+            };
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn try_commit(&self, sink: BackupSink, facts: BackupFacts, context: &Context) -> Result<CommittedBackup> {
+        let closed = tokio::task::spawn_blocking(move || sink.0.close()).await;
+        let written = closed.map_err(|e| {
+            RepositoryError::new(RepositoryErrorKind::Local, "the backup could not be completed").because(e)
+        })??;
+        context.cancel.check()?;
+        let (header, body) = self.manifest(&written, &facts);
+        let broken = self.repository.broken_packs(&self.database, &header).await?;
+        if let Some((id, problem)) = broken.iter().next() {
+            let path = layout::pack(&self.database.name, id);
+            return Err(RepositoryError::damage(&path, format!("{problem}, just after it was written or found"))
+                .hint("somebody changes the repository from outside; the backup was not made"));
+        }
+        let cipher = self.repository.keys.manifest(&self.database.id, &self.id);
+        let bytes = document::encode(Kind::Manifest, &header, &body, &cipher)?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        self.operation.commit(bytes).await?;
+        if facts.pin {
+            self.repository.set_mark(&self.database.name, &self.id, Mark::Pinned).await?;
+        }
+        let state = self.repository.database_state(&self.database);
+        state.remember_newest(&KnownNewest { backup: self.id.clone(), manifest_hash: hash.clone() });
+        let (id, manifest_hash) = (self.id.clone(), hash.clone());
+        let Written { maps, packs, .. } = written;
+        let saved = tokio::task::spawn_blocking(move || save_cache(&state, &id, &manifest_hash, &packs, maps));
+        if let Err(error) = saved.await {
+            tracing::debug!(%error, "the page map could not be cached");
+        }
+        Ok(CommittedBackup { manifest: Manifest { header, body, hash }, damaged: self.damaged.clone() })
+    }
+
+    fn manifest(&self, written: &Written, facts: &BackupFacts) -> (ManifestHeader, ManifestBody) {
+        let used: Vec<_> = written.packs.iter().filter(|p| p.r#use.used_bytes > 0).collect();
+        let header = ManifestHeader {
+            format: FORMAT_VERSION,
+            database: self.database.id,
+            backup: self.id.clone(),
+            time: self.id.time(),
+            predecessor: self.predecessor.clone(),
+            packs: used.iter().map(|p| (p.id.clone(), p.size)).collect(),
+            promise: facts.promise.clone(),
+        };
+        let body = ManifestBody {
+            engine: facts.engine.clone(),
+            engine_version: facts.engine_version.clone(),
+            copal_version: facts.copal_version.clone(),
+            host: facts.host.clone(),
+            name: self.database.record.name.clone(),
+            source: facts.source.clone(),
+            label: facts.label.clone(),
+            captured_at: facts.captured_at,
+            base: self.base.clone(),
+            logical_bytes: written.files.iter().map(copal_core::FileEntry::length).sum(),
+            added_bytes: written.added_bytes,
+            stored_bytes: used.iter().map(|p| p.size).sum(),
+            files: written.files.clone(),
+            pack_use: used.iter().map(|p| p.r#use).collect(),
+            inventory: facts.inventory.clone(),
+            position: facts.position.clone(),
+            notes: facts.notes.clone(),
+            warnings: facts.warnings.iter().chain(&self.warnings).cloned().collect(),
+        };
+        (header, body)
+    }
+}

@@ -1,0 +1,173 @@
+//! Dropping backups that no rule wants, and everything that no backup needs; docs/format.md, "Plans and pruning".
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use copal_core::{BackupId, Candidate, Context, Decision, Keep, PackId, RetentionError, decide};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::catalog::{Catalog, Database, Manifest};
+use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::layout;
+use crate::operation::Operation;
+use crate::plan::{self, Plan};
+use crate::repository::Repository;
+
+/// Tombstones stay this long, so that no late answer or retry can bring a pruned manifest back.
+const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What to keep.
+#[derive(Clone, Debug)]
+pub struct PruneRules {
+    /// The rules.
+    pub keep: Keep,
+    /// The zone in which days, weeks … begin.
+    pub zone: TimeZone,
+    /// Apply rules of time although the clock is in doubt.
+    pub trust_clock: bool,
+}
+
+/// What a prune did, or would do.
+#[derive(Clone, Debug, Default)]
+pub struct Pruned {
+    /// What became of every backup, oldest first.
+    pub decisions: Vec<Decision>,
+    /// Packs deleted.
+    pub packs: usize,
+    /// Bytes of packs freed.
+    pub bytes: u64,
+}
+
+impl Repository {
+    /// Says what a prune would do. Takes no lease.
+    pub async fn plan_prune(&self, database: &Database, rules: &PruneRules) -> Result<Pruned> {
+        let planned = plan::planned(self, database).await?;
+        let mut catalog = self.catalog(&database.name).await?;
+        catalog.backups.retain(|id, _| !planned.contains(id));
+        let decisions = self.decide(&catalog, rules)?;
+        let (_, pruned) = self.draft(database, &catalog, decisions, self.options.clock.wall()).await?;
+        Ok(pruned)
+    }
+
+    /// Drops what no rule wants and what no backup needs. Errors: `Busy`; damage if a remaining manifest cannot be read.
+    pub async fn prune(&self, database: &Database, rules: &PruneRules, context: &Context) -> Result<Pruned> {
+        let id = BackupId::new(self.options.clock.wall());
+        let commit = layout::plan(&database.name, &id);
+        let operation = Operation::begin(&self.ground(), &database.name, "prune", commit, context).await?;
+        let result = self.prune_holding(database, rules, &id, &operation, context).await;
+        operation.release().await;
+        result
+    }
+
+    async fn prune_holding(
+        &self,
+        database: &Database,
+        rules: &PruneRules,
+        id: &BackupId,
+        operation: &Operation,
+        context: &Context,
+    ) -> Result<Pruned> {
+        plan::finish_all(self, database, operation, context).await?;
+        let catalog = self.catalog(&database.name).await?;
+        let decisions = self.decide(&catalog, rules)?;
+        // The store's own clock, as the lease that we have just written tells it.
+        let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
+        let (plan, pruned) = self.draft(database, &catalog, decisions, now).await?;
+        if !plan.is_empty() {
+            context.cancel.check()?;
+            operation.commit(plan.encode(self, database, id)?).await?;
+            plan::execute(self, database, id, &plan, operation).await?;
+        }
+        // We hold the lease: whoever left staging files here is dead or can no longer commit.
+        self.storage.sweep_staging(&layout::database_folder(&database.name), Duration::ZERO).await?;
+        Ok(pruned)
+    }
+
+    fn decide(&self, catalog: &Catalog, rules: &PruneRules) -> Result<Vec<Decision>> {
+        let candidates: Vec<Candidate> = catalog
+            .backups
+            .keys()
+            .map(|id| Candidate {
+                id: id.clone(),
+                time: id.time(),
+                pinned: catalog.pinned.contains(id),
+                verified: catalog.verified.contains(id),
+            })
+            .collect();
+        decide(&candidates, &rules.keep, &rules.zone, rules.trust_clock).map_err(|error| match error {
+            RetentionError::ClockInDoubt { .. } => RepositoryError::new(RepositoryErrorKind::Usage, error.to_string())
+                .hint("if the dates are right, say so with --trust-clock; --keep-last needs no clock"),
+        })
+    }
+
+    /// The plan for these decisions: everything listed that no remaining backup needs.
+    async fn draft(
+        &self,
+        database: &Database,
+        catalog: &Catalog,
+        decisions: Vec<Decision>,
+        now: Timestamp,
+    ) -> Result<(Plan, Pruned)> {
+        let dropped: BTreeSet<&BackupId> = decisions.iter().filter(|d| d.reasons.is_empty()).map(|d| &d.id).collect();
+        let mut needed: HashSet<PackId> = HashSet::new();
+        let mut manifests = Vec::new();
+        let ids: Vec<&BackupId> = catalog.backups.keys().collect();
+        for (id, manifest) in self.manifests(database, &ids).await {
+            match manifest {
+                Ok(manifest) if dropped.contains(&id) => manifests.push((id, manifest.hash)),
+                Ok(manifest) => needed.extend(manifest.header.packs.into_iter().map(|(pack, _)| pack)),
+                Err(error) => {
+                    let hint = "nothing was deleted, because nobody can tell what this backup needs; \
+                                bring the object back, or remove it by hand if the backup is lost anyway";
+                    return Err(error.hint(hint));
+                }
+            }
+        }
+        manifests.sort();
+        let mut plan = Plan {
+            created: self.options.clock.wall(),
+            manifests,
+            packs: Vec::new(),
+            marks: Vec::new(),
+            tombstones: Vec::new(),
+        };
+        let mut pruned = Pruned::default();
+        for info in self.storage.list(&layout::packs(&database.name)).await? {
+            let Ok(pack) = info.path.file_name().parse::<PackId>() else { continue };
+            if !needed.contains(&pack) {
+                pruned.packs += 1;
+                pruned.bytes += info.size;
+                plan.packs.push(pack);
+            }
+        }
+        for (id, mark) in &catalog.marks {
+            if dropped.contains(id) || !catalog.backups.contains_key(id) {
+                plan.marks.push(layout::mark(&database.name, id, *mark).file_name().to_owned());
+            }
+        }
+        let is_expired = |written: Timestamp| now.duration_since(written) > TOMBSTONE_LIFE;
+        let expired = catalog.tombstones.iter().filter(|(_, written)| is_expired(**written));
+        plan.tombstones.extend(expired.map(|(id, _)| format!("backups/{id}")));
+        for info in self.storage.list(&layout::plans(&database.name)).await? {
+            if info.size == 0 && is_expired(info.modified) && info.path.file_name().parse::<BackupId>().is_ok() {
+                plan.tombstones.push(format!("plans/{}", info.path.file_name()));
+            }
+        }
+        pruned.decisions = decisions;
+        Ok((plan, pruned))
+    }
+
+    /// Reads many manifests, several at a time.
+    pub(crate) async fn manifests(&self, database: &Database, ids: &[&BackupId]) -> Vec<(BackupId, Result<Manifest>)> {
+        use futures::StreamExt;
+        futures::stream::iter(ids.iter().map(|id| (*id).clone()))
+            .map(|id| async move {
+                let manifest = self.manifest(database, &id).await;
+                (id, manifest)
+            })
+            .buffer_unordered(16)
+            .collect()
+            .await
+    }
+}

@@ -1,0 +1,11 @@
+//! Reading the content of a backup back: page maps leaf by leaf, frames once, every page compared with its digest.
+//!
+//! Restoring and verifying are the same code with another target, so that what was verified is what would be restored.
+
+mod content;
+mod frames;
+mod walk;
+
+pub use content::{BackupContent, Damaged};
+pub(crate) use frames::FrameSource;
+pub(crate) use walk::MapWalk;

@@ -1,0 +1,103 @@
+//! Walking over the page map of a file, leaf by leaf, with bounded memory.
+
+use std::collections::{HashSet, VecDeque};
+
+use copal_core::{FileEntry, FrameRef, ManifestHeader, PackId};
+
+use super::frames::{FrameSource, spans};
+use crate::error::Result;
+use crate::frame::{Decoder, Kind};
+use crate::page_map::{FANOUT, Leaf, decode_branch, decode_leaf, page_count};
+
+/// A walk; gives every leaf with the place where it lies. Whatever a leaf says has been compared with the manifest.
+pub(crate) struct MapWalk<'a> {
+    source: &'a FrameSource,
+    listed: HashSet<&'a PackId>,
+    branches: VecDeque<&'a FrameRef>,
+    pages: u64,
+    next_branch: u64,
+    next_leaf: u64,
+    waiting: VecDeque<super::frames::Span>,
+    waiting_refs: Vec<FrameRef>,
+    ready: VecDeque<(FrameRef, Leaf)>,
+    decoder: Decoder,
+}
+
+impl<'a> MapWalk<'a> {
+    pub(crate) fn new(source: &'a FrameSource, header: &'a ManifestHeader, entry: &'a FileEntry) -> Self {
+        let FileEntry::Pages { length, page_size, head, branches, .. } = entry;
+        Self {
+            source,
+            listed: header.packs.iter().map(|(id, _)| id).collect(),
+            branches: branches.iter().collect(),
+            pages: page_count(*length, head.len(), *page_size).unwrap_or(0),
+            next_branch: 0,
+            next_leaf: 0,
+            waiting: VecDeque::new(),
+            waiting_refs: Vec::new(),
+            ready: VecDeque::new(),
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// The next leaf; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<(FrameRef, Leaf)>> {
+        loop {
+            if let Some(found) = self.ready.pop_front() {
+                return Ok(Some(found));
+            }
+            if let Some(span) = self.waiting.pop_front() {
+                self.read_leaves(&span).await?;
+            } else if let Some(branch) = self.branches.pop_front() {
+                self.read_branch(branch).await?;
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn require_listed(&self, refs: &[FrameRef], from: &PackId) -> Result<()> {
+        if refs.iter().all(|r| self.listed.contains(&r.pack)) {
+            Ok(())
+        } else {
+            Err(self.source.damage(from, "a page map refers to a pack that its manifest does not list"))
+        }
+    }
+
+    async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
+        for span in spans([place]) {
+            let bytes = self.source.fetch(&span).await?;
+            let content = self.source.open(place, Kind::Branch, &span, &bytes, &mut self.decoder)?;
+            let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
+            let leaves = self.pages.div_ceil(FANOUT as u64);
+            let first = self.next_branch * FANOUT as u64;
+            let expected = leaves.saturating_sub(first).min(FANOUT as u64);
+            if branch.first_leaf != first || branch.leaves.len() as u64 != expected {
+                return Err(self.source.damage(&place.pack, "a branch of a page map stands in another one's place"));
+            }
+            self.require_listed(&branch.leaves, &place.pack)?;
+            self.next_branch += 1;
+            self.waiting = spans(&branch.leaves).into();
+            self.waiting_refs = branch.leaves;
+        }
+        Ok(())
+    }
+
+    async fn read_leaves(&mut self, span: &super::frames::Span) -> Result<()> {
+        let bytes = self.source.fetch(span).await?;
+        for member in &span.members {
+            let Some(place) = self.waiting_refs.get(*member).cloned() else { continue };
+            let content = self.source.open(&place, Kind::Leaf, span, &bytes, &mut self.decoder)?;
+            let leaf = decode_leaf(&content).map_err(|e| self.source.damage(&place.pack, e))?;
+            let first = self.next_leaf * FANOUT as u64;
+            let expected = self.pages.saturating_sub(first).min(FANOUT as u64);
+            if leaf.first_page != first || leaf.entries.len() as u64 != expected {
+                return Err(self.source.damage(&place.pack, "a leaf of a page map stands in another one's place"));
+            }
+            self.require_listed(&leaf.frames, &place.pack)?;
+            self.next_leaf += 1;
+            self.ready.push_back((place, leaf));
+        }
+        Ok(())
+    }
+}

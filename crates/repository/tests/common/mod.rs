@@ -1,0 +1,143 @@
+//! A repository in memory and a plain "engine": a file of bytes.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use copal_core::{Content, Context, DatabaseRecord, PageFileSpec, Secret, Sink, WriteAt};
+use copal_repository::{
+    BackupFacts, BackupSink, CommittedBackup, Database, Manifest, Repository, RepositoryError, RepositoryOptions,
+    StateFolder, Unlock, WriteOptions,
+};
+use copal_storage::{MemoryStorage, Storage};
+
+pub const PASSPHRASE: &str = "correct horse";
+
+/// Bytes that look like nothing and depend on the seed only.
+pub fn file_bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub struct Rig {
+    pub memory: MemoryStorage,
+    pub repository: Repository,
+    pub state: tempfile::TempDir,
+}
+
+pub fn options(state: &tempfile::TempDir) -> RepositoryOptions {
+    RepositoryOptions { state: StateFolder::at(state.path()), lease_ttl: Duration::from_secs(60), ..Default::default() }
+}
+
+pub fn unlock() -> Unlock {
+    Unlock::Passphrase(Secret::new(PASSPHRASE))
+}
+
+impl Rig {
+    pub async fn new(encrypted: bool) -> Self {
+        let memory = MemoryStorage::new();
+        let state = tempfile::tempdir().unwrap();
+        let passphrase = encrypted.then(|| Secret::new(PASSPHRASE));
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let repository = Repository::create(storage, passphrase.as_ref(), &[], options(&state)).await.unwrap();
+        Self { memory, repository, state }
+    }
+
+    pub async fn database(&self, name: &str) -> Database {
+        database(&self.repository, name).await
+    }
+
+    pub async fn backup(&self, database: &Database, bytes: &[u8], page_size: usize) -> Manifest {
+        backup(&self.repository, database, bytes, page_size).await.unwrap().manifest
+    }
+
+    pub async fn restore(&self, database: &Database, manifest: &Manifest) -> Vec<u8> {
+        restore(&self.repository, database, manifest.clone()).await.unwrap()
+    }
+
+    /// Empties the local state.
+    pub fn forget(&self) {
+        for entry in std::fs::read_dir(self.state.path()).unwrap() {
+            std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
+    }
+}
+
+pub async fn database(repository: &Repository, name: &str) -> Database {
+    let record = DatabaseRecord {
+        name: name.into(),
+        source: "memory".into(),
+        engine: "bytes".into(),
+        created: "2026-11-20T00:00:00Z".parse().unwrap(),
+    };
+    let name = name.parse().unwrap();
+    match repository.database(&name).await.unwrap() {
+        Some(found) => found,
+        None => repository.create_database(&name, &record).await.unwrap(),
+    }
+}
+
+pub fn push(sink: &mut BackupSink, bytes: &[u8], page_size: usize) -> Result<(), copal_core::AnyError> {
+    let spec = PageFileSpec { name: "main.db".into(), page_size: page_size as u32, head_length: 0 };
+    let file = sink.begin(&spec)?;
+    let run = page_size * 100;
+    for (i, chunk) in bytes.chunks(run).enumerate() {
+        sink.pages(file, (i * 100) as u64, chunk)?;
+    }
+    sink.finish(file, bytes.len() as u64, &[])
+}
+
+pub async fn backup(
+    repository: &Repository,
+    database: &Database,
+    bytes: &[u8],
+    page_size: usize,
+) -> Result<CommittedBackup, RepositoryError> {
+    let context = Context::silent();
+    let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
+    let (session, mut sink) = repository.begin_backup(database, &options, &context).await?;
+    let bytes = bytes.to_vec();
+    let pushed = tokio::task::spawn_blocking(move || (push(&mut sink, &bytes, page_size), sink)).await.unwrap();
+    match pushed {
+        (Ok(()), sink) => session.commit(sink, BackupFacts::default(), &context).await,
+        (Err(error), sink) => {
+            session.abandon(Some(sink)).await;
+            Err(*error.downcast::<RepositoryError>().unwrap())
+        }
+    }
+}
+
+pub struct Target(pub Mutex<Vec<u8>>);
+
+impl WriteAt for Target {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let mut target = self.0.lock().unwrap();
+        let end = offset as usize + bytes.len();
+        if target.len() < end {
+            target.resize(end, 0);
+        }
+        target[offset as usize..end].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+pub async fn restore(
+    repository: &Repository,
+    database: &Database,
+    manifest: Manifest,
+) -> Result<Vec<u8>, RepositoryError> {
+    let content = repository.content(database, manifest);
+    tokio::task::spawn_blocking(move || {
+        let target = Target(Mutex::new(Vec::new()));
+        let length = content.files()[0].length() as usize;
+        content
+            .write_file("main.db", &target, &Context::silent())
+            .map_err(|e| *e.downcast::<RepositoryError>().unwrap())?;
+        let bytes = target.0.into_inner().unwrap();
+        assert_eq!(bytes.len(), length);
+        Ok(bytes)
+    })
+    .await
+    .unwrap()
+}
