@@ -1,0 +1,18 @@
+//! The program as its users meet it: a hermetic home, real files, exit codes, and every page as a snapshot.
+//!
+//! After an intended change: `INSTA_UPDATE=always cargo test -p copal-cli --test blackbox`, then read the difference.
+
+#[path = "blackbox/configuration.rs"]
+mod configuration;
+#[path = "blackbox/encryption.rs"]
+mod encryption;
+#[path = "blackbox/home.rs"]
+mod home;
+#[path = "blackbox/interruption.rs"]
+mod interruption;
+#[path = "blackbox/journey.rs"]
+mod journey;
+#[path = "blackbox/mistakes.rs"]
+mod mistakes;
+#[path = "blackbox/usage.rs"]
+mod usage;

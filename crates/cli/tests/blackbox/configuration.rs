@@ -1,0 +1,58 @@
+//! Configurations: found, mistaken, written by `init`.
+
+use crate::home::{Home, assert_page};
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest() {
+    let home = Home::new();
+    home.write("copal.toml", "[databases.shop]\nurl = \"app.db\"\nshedule = \"@daily\"\n");
+    let run = home.run(&["list"]);
+    assert_eq!(run.code, 2);
+    assert_page!(run);
+    assert_eq!(home.run(&["list", "--json"]).json()["error"]["kind"], "configuration");
+}
+
+#[test]
+fn a_missing_variable_and_a_missing_file_are_named() {
+    let home = Home::new();
+    home.write("mine.toml", "[repository]\nurl = \"${BACKUPS}\"\n");
+    assert_page!("a_missing_variable_is_named", home.run(&["list", "--config", "mine.toml"]));
+    assert_page!("a_missing_configuration_is_named", home.run(&["list", "--config", "other.toml"]));
+}
+
+#[test]
+fn configured_databases_go_by_their_names() {
+    let home = Home::new();
+    home.database("app.db", 10);
+    home.write("copal.toml", "[databases.shop]\nurl = \"sqlite:app.db\"\nkeep = { last = 1 }\n");
+    home.good(&["backup", "shop"]);
+    home.good(&["backup", "--all"]);
+    assert_eq!(home.ids("shop").len(), 2);
+    let run = home.good(&["prune", "--all", "--json"]);
+    assert_eq!(run.json()["results"][0]["deleted"].as_array().unwrap().len(), 1);
+    assert_page!("an_unknown_database", home.run(&["backup", "shopp"]));
+}
+
+#[test]
+fn init_writes_a_configuration_and_never_overwrites_one() {
+    let home = Home::new();
+    home.database("app.db", 10);
+    assert_page!("init_writes_a_configuration", home.good(&["init", "--no-encrypt", "-d", "sqlite:app.db"]));
+    let written = std::fs::read_to_string(home.path("copal.toml")).unwrap();
+    insta::with_settings!({snapshot_path => "snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("the_first_configuration", written);
+    });
+    home.good(&["backup", "--all"]);
+    assert_eq!(home.ids("app").len(), 1);
+    let again = home.run(&["init", "--no-encrypt", "-d", "sqlite:app.db"]);
+    assert_eq!(again.code, 1);
+    assert_page!("init_never_overwrites", again);
+    assert_eq!(std::fs::read_to_string(home.path("copal.toml")).unwrap(), written);
+}
+
+#[test]
+fn init_twice_is_refused() {
+    let home = Home::new();
+    home.good(&["init", "--no-encrypt"]);
+    assert_page!(home.run(&["init", "--no-encrypt"]));
+}

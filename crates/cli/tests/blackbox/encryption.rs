@@ -1,0 +1,80 @@
+//! Passphrases and keys.
+
+use crate::home::{Home, Run, assert_page};
+
+const GOOD: &[(&str, &str)] = &[("COPAL_PASSPHRASE", "correct horse")];
+const WRONG: &[(&str, &str)] = &[("COPAL_PASSPHRASE", "battery staple")];
+
+fn encrypted() -> Home {
+    let home = Home::new();
+    home.database("app.db", 10);
+    assert_eq!(home.run_with(GOOD, &["init"]).code, 0);
+    assert_eq!(home.run_with(GOOD, &["backup", "app.db"]).code, 0);
+    home
+}
+
+#[track_caller]
+fn refused(run: &Run) {
+    assert_eq!(run.code, 2, "{}", run.page());
+    assert!(!run.page().contains("horse") && !run.page().contains("staple"), "{}", run.page());
+}
+
+#[test]
+fn a_repository_is_encrypted_unless_told_otherwise() {
+    let home = Home::new();
+    let missing = home.run(&["init"]);
+    refused(&missing);
+    assert_page!("init_without_a_passphrase", missing);
+    assert_page!("init_encrypted", home.run_with(GOOD, &["init"]));
+    assert!(!home.objects("/keys/").is_empty());
+}
+
+#[test]
+fn wrong_and_missing_passphrases_are_told_apart() {
+    let home = encrypted();
+    let wrong = home.run_with(WRONG, &["list"]);
+    refused(&wrong);
+    assert_page!("a_wrong_passphrase", wrong);
+    let missing = home.run(&["list"]);
+    refused(&missing);
+    assert_page!("a_missing_passphrase", missing);
+    assert_eq!(home.run_with(WRONG, &["backup", "app.db", "--json"]).json()["error"]["kind"], "passphrase");
+}
+
+#[test]
+fn a_passphrase_comes_from_a_file() {
+    let home = encrypted();
+    let file = home.write("passphrase", "correct horse\n");
+    let path = file.display().to_string();
+    let run = home.run_with(&[("COPAL_PASSPHRASE_FILE", &path)], &["list"]);
+    assert_eq!(run.code, 0, "{}", run.page());
+    home.write("copal.toml", "[repository]\npassphrase_file = \"passphrase\"\n");
+    assert!(home.good(&["list"]).stdout.contains("app"));
+}
+
+#[test]
+fn passphrases_are_added_changed_and_removed() {
+    let home = encrypted();
+    home.write("new", "battery staple\n");
+    let changed = home.run_with(GOOD, &["key", "change", "--new-passphrase-file", "new"]);
+    assert_eq!(changed.code, 0, "{}", changed.page());
+    refused(&home.run_with(GOOD, &["list"]));
+    assert_eq!(home.run_with(WRONG, &["list"]).code, 0);
+    assert_page!("keys_listed", home.run_with(WRONG, &["key", "list"]));
+    let keys = home.run_with(WRONG, &["key", "list", "--json"]).json();
+    let id = keys["results"][0]["id"].as_str().unwrap().to_owned();
+    let last = home.run_with(WRONG, &["key", "remove", &id]);
+    assert_ne!(last.code, 0);
+    assert_page!("the_last_key_stays", last);
+    refused(&home.run_with(WRONG, &["key", "add"]));
+}
+
+#[test]
+fn an_automatic_repository_is_encrypted_if_there_is_a_passphrase() {
+    let home = Home::new();
+    home.database("app.db", 10);
+    let run = home.run_with(GOOD, &["backup", "app.db"]);
+    assert_eq!(run.code, 0, "{}", run.page());
+    assert!(run.stderr.contains("encrypted repository"), "{}", run.stderr);
+    refused(&home.run(&["list"]));
+}
