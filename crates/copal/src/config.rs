@@ -136,11 +136,11 @@ impl Configuration {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> CopalError {
-    let message = match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no configuration file {}", path.display()),
-        _ => format!("cannot read the configuration file {}", path.display()),
-    };
-    CopalError::new(ErrorKind::Configuration, message).because(error)
+    let configuration = |message| CopalError::new(ErrorKind::Configuration, message);
+    match error.kind() {
+        io::ErrorKind::NotFound => configuration(format!("there is no configuration file {}", path.display())),
+        _ => configuration(format!("cannot read the configuration file {}", path.display())).because(error),
+    }
 }
 
 fn read_databases(

@@ -4,22 +4,25 @@
 //! nothing. Engines and the repository stand below; the command line and other front ends stand above.
 
 pub mod config;
+mod engines;
 mod error;
+mod errors;
 mod outcome;
 mod settings;
 mod usecases;
 
 pub use copal_core::{
-    BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Progress, Reason,
-    Secret, Silent, TableCount, parse_duration,
+    BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Progress,
+    Reason, Secret, Silent, TableCount, parse_duration,
 };
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
 pub use outcome::{
-    BackupDetails, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding, InitOutcome, KeptBackup,
-    KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
+    BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding,
+    InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
 };
 pub use settings::{DatabaseSettings, PassphraseSource, Settings};
 pub use usecases::{
-    BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions, WhichBackups,
+    BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
+    WhichBackups,
 };

@@ -29,6 +29,17 @@ pub struct BackupSummary {
     pub stored_bytes: u64,
 }
 
+/// What `backup` made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackupOutcome {
+    /// The new backup, which is whole.
+    #[serde(flatten)]
+    pub backup: BackupSummary,
+    /// Damage of earlier backups that was met on the way; the new one shares nothing with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedObject>,
+}
+
 /// One database of a repository and its backups, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DatabaseListing {
@@ -226,4 +237,46 @@ pub struct Diagnosis {
     pub subject: String,
     /// What was found.
     pub findings: Vec<Finding>,
+}
+
+/// The summary of a backup as the repository tells it.
+pub(crate) fn summary(database: &FolderName, brief: &copal_repository::Summary) -> BackupSummary {
+    BackupSummary {
+        database: database.clone(),
+        id: brief.id.clone(),
+        time: brief.id.time(),
+        engine: brief.engine.clone(),
+        label: brief.label.clone(),
+        pinned: brief.pinned,
+        verified: brief.verified,
+        logical_bytes: brief.logical_bytes,
+        added_bytes: brief.added_bytes,
+        stored_bytes: brief.stored_bytes,
+    }
+}
+
+/// Damage as the repository tells it.
+pub(crate) fn damaged_objects(
+    database: &FolderName,
+    damaged: impl IntoIterator<Item = copal_repository::DamagedBackup>,
+) -> Vec<DamagedObject> {
+    let object = |d: copal_repository::DamagedBackup| DamagedObject {
+        database: database.clone(),
+        backup: d.backup,
+        object: d.object.to_string(),
+        problem: d.problem,
+    };
+    damaged.into_iter().map(object).collect()
+}
+
+/// The object that an error is about.
+pub(crate) fn damaged_object(
+    database: &FolderName,
+    backup: Option<&BackupId>,
+    error: &copal_repository::RepositoryError,
+) -> Option<DamagedObject> {
+    let object = error.object.as_ref()?.to_string();
+    let prefix = format!("{object}: ");
+    let problem = error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned();
+    Some(DamagedObject { database: database.clone(), backup: backup.cloned(), object, problem })
 }

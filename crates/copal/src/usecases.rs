@@ -1,11 +1,23 @@
 //! The use cases. `Copal` is cheap to make; it opens the repository when a use case needs it.
 
-use copal_core::{BackupId, CheckLevel, Context, Keep, Secret};
+mod backup;
+mod doctor;
+mod find;
+mod keys;
+mod list;
+mod open;
+mod prune;
+mod restore;
+mod verify;
 
-use crate::{
-    BackupDetails, BackupSummary, CopalError, DatabaseListing, Diagnosis, ErrorKind, InitOutcome, KeyInfo, PruneOutcome,
-    RestoreOutcome, Result, Settings, VerifyOutcome,
-};
+use std::sync::Arc;
+
+use copal_core::{BackupId, CheckLevel, Keep, Secret};
+use copal_repository::Repository;
+use tokio::sync::OnceCell;
+
+use crate::engines::Engines;
+use crate::{CopalError, ErrorKind, Result, Settings};
 
 /// Which single backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,89 +111,36 @@ pub enum KeyChange {
     Remove(String),
 }
 
-/// The use cases over one repository.
-#[derive(Clone, Debug)]
+/// The use cases over one repository. Clones share the open repository.
+#[derive(Clone)]
 pub struct Copal {
-    settings: Settings,
-}
-
-fn unbuilt<T>() -> Result<T> {
-    Err(CopalError::new(ErrorKind::Failed, "use case under construction"))
+    settings: Arc<Settings>,
+    engines: Engines,
+    repository: Arc<OnceCell<Repository>>,
 }
 
 impl Copal {
     /// Takes the settings; nothing is opened yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        let engines = Engines::new(&settings);
+        Self { settings: Arc::new(settings), engines, repository: Arc::new(OnceCell::new()) }
     }
 
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+}
 
-    /// Creates the repository.
-    pub async fn init(&self, _options: InitOptions) -> Result<InitOutcome> {
-        unbuilt()
+impl std::fmt::Debug for Copal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copal").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
 
-    /// Backs up one database: a configured name, a URL or a path.
-    pub async fn backup(&self, _database: &str, _options: BackupOptions, _context: &Context) -> Result<BackupSummary> {
-        unbuilt()
-    }
-
-    /// Lists the backups of one database or of all. Cheap: content is not read.
-    pub async fn list(&self, _database: Option<&str>) -> Result<Vec<DatabaseListing>> {
-        unbuilt()
-    }
-
-    /// Tells everything about one backup.
-    pub async fn show(&self, _database: &str, _backup: BackupChoice) -> Result<BackupDetails> {
-        unbuilt()
-    }
-
-    /// Restores one backup.
-    pub async fn restore(&self, _database: &str, _options: RestoreOptions, _context: &Context) -> Result<RestoreOutcome> {
-        unbuilt()
-    }
-
-    /// Reads backups back, all content, and drills them if asked to. Damage is in the outcome, not an error.
-    pub async fn verify(
-        &self,
-        _database: Option<&str>,
-        _options: VerifyOptions,
-        _context: &Context,
-    ) -> Result<Vec<VerifyOutcome>> {
-        unbuilt()
-    }
-
-    /// Drops the backups of one database that no rule wants.
-    pub async fn prune(&self, _database: &str, _options: PruneOptions, _context: &Context) -> Result<PruneOutcome> {
-        unbuilt()
-    }
-
-    /// Keeps a backup for ever, or no longer.
-    pub async fn set_pinned(&self, _database: &str, _backup: BackupChoice, _pinned: bool) -> Result<BackupSummary> {
-        unbuilt()
-    }
-
-    /// Lists the wraps of the repository's key.
-    pub async fn keys(&self) -> Result<Vec<KeyInfo>> {
-        unbuilt()
-    }
-
-    /// Adds, changes or removes a wrap.
-    pub async fn change_keys(&self, _change: KeyChange) -> Result<Vec<KeyInfo>> {
-        unbuilt()
-    }
-
-    /// Names of all databases: configured ones and those in the repository.
-    pub async fn database_names(&self) -> Result<Vec<String>> {
-        unbuilt()
-    }
-
-    /// Looks at everything that a backup of each configured database (or of those named) needs.
-    pub async fn doctor(&self, _databases: &[String]) -> Result<Vec<Diagnosis>> {
-        unbuilt()
-    }
+/// Runs work that blocks on a thread made for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| CopalError::new(ErrorKind::Failed, "the work stopped unexpectedly").because(e))
 }

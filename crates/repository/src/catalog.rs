@@ -63,6 +63,14 @@ impl Catalog {
         self.backups.keys().next_back()
     }
 
+    /// Whether a backup bears a mark.
+    pub fn has(&self, id: &BackupId, mark: Mark) -> bool {
+        match mark {
+            Mark::Pinned => self.pinned.contains(id),
+            Mark::Verified => self.verified.contains(id),
+        }
+    }
+
     /// The newest id that was ever used here, cancelled ones included.
     pub(crate) fn newest_id(&self) -> Option<&BackupId> {
         self.newest().max(self.tombstones.keys().next_back())

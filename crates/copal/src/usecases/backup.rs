@@ -1,0 +1,130 @@
+//! Making a backup.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use copal_core::{Context, DatabaseRecord, Event, Progress, Promise};
+use copal_repository::{BackupFacts, CommittedBackup, Database, Repository, Summary, WriteOptions};
+use copal_storage::StorageUrl;
+
+use super::find::{Subject, host};
+use super::{BackupOptions, Copal, blocking};
+use crate::outcome::{damaged_objects, summary};
+use crate::{BackupOutcome, CopalError, ErrorKind, Result};
+
+/// Passes events on and keeps the warnings.
+struct Recorder {
+    inner: Arc<dyn Progress>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Progress for Recorder {
+    fn event(&self, event: Event) {
+        if let Event::Warning(text) = &event {
+            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+        }
+        self.inner.event(event);
+    }
+}
+
+impl Copal {
+    /// Backs up one database: a configured name, a URL or a path. The backup exists when this returns, and not otherwise.
+    pub async fn backup(&self, database: &str, options: BackupOptions, context: &Context) -> Result<BackupOutcome> {
+        let recorder = Arc::new(Recorder { inner: Arc::clone(&context.progress), warnings: Mutex::default() });
+        let context = Context { cancel: context.cancel.clone(), progress: recorder.clone() };
+        let subject = self.subject(database)?;
+        let (engine, source) = (Arc::clone(&subject.engine), subject.source.clone());
+        let identity = blocking(move || engine.identify(&source)).await??;
+        let repository = self.repository_or_create().await?;
+        let stored = self.database_of(repository, &subject, &options, &context).await?;
+        context.phase("reading", identity.bytes);
+        let (session, mut sink) = repository.begin_backup(&stored, &self.write_options()?, &context).await?;
+        let captured_at = jiff::Timestamp::now();
+        let (engine, source, for_engine) = (Arc::clone(&subject.engine), subject.source.clone(), context.clone());
+        let captured = blocking(move || (engine.capture(&source, &mut sink, &for_engine), sink)).await;
+        let (capture, sink) = match captured {
+            Ok((Ok(capture), sink)) => (capture, sink),
+            Ok((Err(error), sink)) => {
+                session.abandon(Some(sink)).await;
+                return Err(error.into());
+            }
+            Err(error) => {
+                session.abandon(None).await;
+                return Err(error);
+            }
+        };
+        context.phase("storing", None);
+        let policy = self.settings.databases.get(database);
+        let facts = BackupFacts {
+            engine: subject.engine.name().to_owned(),
+            engine_version: capture.engine_version,
+            copal_version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host(),
+            source: subject.place.clone(),
+            label: options.label.clone(),
+            captured_at,
+            inventory: capture.inventory,
+            position: capture.position,
+            notes: capture.notes,
+            warnings: recorder.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            promise: Promise {
+                schedule: policy.and_then(|p| p.schedule.clone()),
+                max_age_seconds: policy.and_then(|p| p.max_age).map(|age| age.as_secs()),
+            },
+            pin: options.pin,
+        };
+        let CommittedBackup { manifest, damaged } = session.commit(sink, facts, &context).await?;
+        let mut brief = Summary::of(&manifest);
+        brief.pinned = options.pin;
+        Ok(BackupOutcome { backup: summary(&stored.name, &brief), damaged: damaged_objects(&stored.name, damaged) })
+    }
+
+    fn write_options(&self) -> Result<WriteOptions> {
+        let remote = self.storage_url().is_ok_and(|url: StorageUrl| url.is_remote());
+        // A local disk gains nothing from more than two writes at a time; memory does lose.
+        let uploads = if remote { self.settings.uploads } else { self.settings.uploads.min(2) };
+        if self.settings.compression.is_some_and(|level| !(1..=19).contains(&level)) {
+            return Err(CopalError::new(ErrorKind::Configuration, "the compression level must be 1 to 19, or none"));
+        }
+        Ok(WriteOptions {
+            level: self.settings.compression,
+            uploads,
+            workers: None,
+            repack_age: self.settings.repack_age,
+        })
+    }
+
+    /// The database's folder, which is created for a first backup, and refused to another source.
+    async fn database_of(
+        &self,
+        repository: &Repository,
+        subject: &Subject,
+        options: &BackupOptions,
+        context: &Context,
+    ) -> Result<Database> {
+        let Some(found) = repository.database(&subject.name).await? else {
+            let record = DatabaseRecord {
+                name: subject.display.clone(),
+                source: subject.place.clone(),
+                engine: subject.engine.name().to_owned(),
+                created: jiff::Timestamp::now(),
+            };
+            return Ok(repository.create_database(&subject.name, &record).await?);
+        };
+        let catalog = repository.catalog(&subject.name).await?;
+        let newest = match catalog.newest() {
+            Some(id) => repository.manifest(&found, id).await.ok(),
+            None => None,
+        };
+        let known = newest.as_ref().map_or(&found.record.source, |m| &m.body.source);
+        if *known != subject.place && !options.adopt {
+            let message = format!("{} stands for {known} in this repository, not for {}", subject.name, subject.place);
+            return Err(CopalError::new(ErrorKind::Usage, message).with_hint(
+                "if the database has moved, go on with --adopt; if it is another one, give it another name in copal.toml",
+            ));
+        }
+        if let Some(other) = newest.map(|m| m.body.host).filter(|other| *other != host()) {
+            context.note(format!("the last backup of {} was made on {other}", subject.name));
+        }
+        Ok(found)
+    }
+}

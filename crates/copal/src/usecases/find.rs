@@ -1,0 +1,170 @@
+//! Finding what the user means: a configured name, a database of the repository, a URL or a path.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use copal_core::{BackupId, Engine, FolderName, Source};
+use copal_repository::{Database, Manifest, Repository};
+use copal_storage::lease::Holder;
+
+use super::{BackupChoice, Copal};
+use crate::{CopalError, ErrorKind, Result};
+
+/// A database to back up.
+pub(super) struct Subject {
+    /// Its folder in the repository.
+    pub(super) name: FolderName,
+    /// Its display name.
+    pub(super) display: String,
+    /// Where it is.
+    pub(super) source: Source,
+    /// What reads it.
+    pub(super) engine: Arc<dyn Engine>,
+    /// Its place as it is written into manifests.
+    pub(super) place: String,
+}
+
+/// The name of this machine.
+pub(super) fn host() -> String {
+    Holder::current().host
+}
+
+impl Copal {
+    /// The database that the user wants to back up.
+    pub(super) fn subject(&self, database: &str) -> Result<Subject> {
+        if let Some(configured) = self.settings.databases.get(database) {
+            let source = parse(&configured.url)?;
+            let engine = self.engines.of(&source)?;
+            let place = self.place(&source, &*engine)?;
+            let name = database.parse().unwrap_or_else(|_| FolderName::nearest(database, 64));
+            return Ok(Subject { name, display: database.to_owned(), source, engine, place });
+        }
+        let source = self.source_or_path(database)?;
+        let engine = self.engines.of(&source).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => e.with_hint(self.known_names_hint()),
+            _ => e,
+        })?;
+        let place = self.place(&source, &*engine)?;
+        let display = short_name(&source);
+        Ok(Subject { name: automatic_name(&display, &place), display, source, engine, place })
+    }
+
+    fn known_names_hint(&self) -> String {
+        let names: Vec<_> = self.settings.databases.keys().map(String::as_str).collect();
+        match names.is_empty() {
+            true => "give the path of a database, or configure it in copal.toml".to_owned(),
+            false => format!("configured databases: {}", names.join(", ")),
+        }
+    }
+
+    /// `scheme:` means a URL only if it is a scheme that an engine knows or no file has that name.
+    fn source_or_path(&self, text: &str) -> Result<Source> {
+        let source = parse(text)?;
+        let is_odd_file_name =
+            source.scheme().is_some() && self.engines.of(&source).is_err() && Path::new(text).is_file();
+        Ok(if is_odd_file_name { Source::path(Path::new(text)) } else { source })
+    }
+
+    /// A source as it is written into manifests: canonical, without secrets.
+    fn place(&self, source: &Source, engine: &dyn Engine) -> Result<String> {
+        if !engine.capabilities().is_file {
+            return Ok(source.redacted());
+        }
+        let path = canonical(&source.file_path());
+        let text = path.to_str().ok_or_else(|| {
+            let message = format!("the path {} is not valid UTF-8", path.display());
+            CopalError::new(ErrorKind::Unsupported, message).with_hint("rename it, or use a link with another name")
+        })?;
+        Ok(format!("{}:{text}", engine.name()))
+    }
+
+    /// The database of the repository that the user means.
+    pub(super) async fn stored(&self, repository: &Repository, database: &str) -> Result<Database> {
+        let unknown = |names: &[String]| {
+            let message = format!("the repository has no database {database:?}");
+            let nearest = crate::config::nearest(database, names.iter().map(String::as_str));
+            let hint = match (nearest, names.len()) {
+                (Some(near), _) => format!("did you mean {near}? see: copal list"),
+                (None, 0) => "it has none yet; make a backup with: copal backup FILE".to_owned(),
+                (None, n) => format!("it has {n}; see: copal list"),
+            };
+            CopalError::new(ErrorKind::NotFound, message).with_hint(hint)
+        };
+        let mut candidates: Vec<FolderName> = Vec::new();
+        if let Ok(name) = database.to_lowercase().parse() {
+            candidates.push(name);
+        }
+        if let Ok(source) = self.source_or_path(database) {
+            // The file may be gone: that is when one wants its backups.
+            let engine = source.scheme().map_or("sqlite", |s| s);
+            if let Some(path) = canonical(&source.file_path()).to_str() {
+                let place = format!("{engine}:{path}");
+                candidates.push(automatic_name(&short_name(&source), &place));
+            }
+        }
+        for name in candidates {
+            if let Some(found) = repository.database(&name).await? {
+                return Ok(found);
+            }
+        }
+        let names: Vec<String> = repository.database_names().await?.iter().map(ToString::to_string).collect();
+        Err(unknown(&names))
+    }
+
+    /// One backup of a database.
+    pub(super) async fn choose(
+        &self,
+        repository: &Repository,
+        database: &Database,
+        choice: &BackupChoice,
+    ) -> Result<Manifest> {
+        let id = match choice {
+            BackupChoice::Id(id) => id.clone(),
+            _ => {
+                let catalog = repository.catalog(&database.name).await?;
+                let fits = |id: &&BackupId| match choice {
+                    BackupChoice::At(time) => id.time() <= *time,
+                    _ => true,
+                };
+                catalog.backups.keys().rev().find(fits).cloned().ok_or_else(|| {
+                    let (what, hint) = match choice {
+                        BackupChoice::At(time) => {
+                            (format!("no backup from {time} or before"), "copal list shows them all")
+                        }
+                        _ => ("no backups".to_owned(), "make one with: copal backup"),
+                    };
+                    CopalError::new(ErrorKind::NotFound, format!("{} has {what}", database.name)).with_hint(hint)
+                })?
+            }
+        };
+        Ok(repository.manifest(database, &id).await?)
+    }
+}
+
+fn parse(text: &str) -> Result<Source> {
+    Source::parse(text).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))
+}
+
+/// The path with links resolved; of a file that is not there, at least its folder.
+fn canonical(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path)
+        .or_else(|_| {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Ok::<_, std::io::Error>(std::fs::canonicalize(parent)?.join(path.file_name().unwrap_or_default()))
+        })
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn short_name(source: &Source) -> String {
+    let path = source.file_path();
+    path.file_stem().map_or_else(|| "database".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The stem and six digits that tell equal stems on this and other machines apart.
+fn automatic_name(stem: &str, place: &str) -> FolderName {
+    let hash = blake3::hash(format!("{}\0{place}", host()).as_bytes()).to_hex();
+    let stem = FolderName::nearest(stem, 57);
+    let digits = hash.get(..6).unwrap_or_default();
+    format!("{stem}-{digits}").parse().unwrap_or(stem)
+}

@@ -1,0 +1,42 @@
+//! Restoring a backup.
+
+use copal_core::{Context, RestoreRequest, Source};
+use copal_repository::Summary;
+
+use super::list::marked;
+use super::{Copal, RestoreOptions, blocking};
+use crate::outcome::summary;
+use crate::{CopalError, ErrorKind, RestoreOutcome, Result};
+
+impl Copal {
+    /// Restores one backup. What is at the target is replaced only if asked for, in one step and after the new
+    /// database was checked; whatever fails, what was there is still there.
+    pub async fn restore(&self, database: &str, options: RestoreOptions, context: &Context) -> Result<RestoreOutcome> {
+        let repository = self.repository().await?;
+        let database = self.stored(repository, database).await?;
+        let manifest = self.choose(repository, &database, &options.backup).await?;
+        let engine = self.engines.named(&manifest.body.engine)?;
+        let target = options.to.as_deref().unwrap_or(&manifest.body.source);
+        let target = Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?;
+        let fits = target.scheme().is_none_or(|scheme| engine.capabilities().schemes.contains(&scheme));
+        if !fits {
+            let message = format!("a backup of {} cannot be restored to {target}", engine.name());
+            return Err(CopalError::new(ErrorKind::Usage, message));
+        }
+        let brief = marked(repository, &database, Summary::of(&manifest)).await?;
+        let request =
+            RestoreRequest { target, replace: options.replace, check: options.check, dry_run: options.dry_run };
+        context.phase("restoring", Some(manifest.body.logical_bytes));
+        let content = repository.content(&database, manifest);
+        let for_engine = context.clone();
+        let restored = blocking(move || engine.restore(&content, &request, &for_engine)).await??;
+        Ok(RestoreOutcome {
+            backup: summary(&database.name, &brief),
+            target: restored.target,
+            replaced: restored.replaced,
+            dry_run: options.dry_run,
+            checks: restored.check.ran,
+            notes: restored.notes,
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading backups back, and drills.
+
+use copal_core::{BackupId, CheckLevel, Context, EngineErrorKind, RestoreRequest, Source};
+use copal_repository::{Database, Manifest, Repository};
+
+use super::{Copal, VerifyOptions, WhichBackups, blocking};
+use crate::outcome::{damaged_object, damaged_objects};
+use crate::{CopalError, DamagedObject, DrillOutcome, ErrorKind, Result, VerifyOutcome};
+
+impl Copal {
+    /// Reads backups back, all content, and drills them if asked to. Damage is in the outcome, not an error.
+    pub async fn verify(
+        &self,
+        database: Option<&str>,
+        options: VerifyOptions,
+        context: &Context,
+    ) -> Result<Vec<VerifyOutcome>> {
+        let repository = self.repository().await?;
+        let mut outcomes = Vec::new();
+        if let Some(name) = database {
+            let database = self.stored(repository, name).await?;
+            self.verify_database(repository, &database, &options, context, &mut outcomes).await?;
+            return Ok(outcomes);
+        }
+        if let WhichBackups::Id(_) = options.backups {
+            return Err(CopalError::new(ErrorKind::Usage, "to verify one backup, name its database too"));
+        }
+        for name in repository.database_names().await? {
+            match repository.database(&name).await {
+                Ok(Some(database)) => {
+                    self.verify_database(repository, &database, &options, context, &mut outcomes).await?;
+                }
+                Ok(None) => {}
+                Err(error) if error.is_damage() => {
+                    let damaged: Vec<_> = damaged_object(&name, None, &error).into_iter().collect();
+                    // Without its record no backup of a database can be opened.
+                    let ids = repository.catalog(&name).await?.backups.into_keys();
+                    outcomes.extend(ids.map(|id| unreadable(&name, id, damaged.clone())));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn verify_database(
+        &self,
+        repository: &Repository,
+        database: &Database,
+        options: &VerifyOptions,
+        context: &Context,
+        outcomes: &mut Vec<VerifyOutcome>,
+    ) -> Result<()> {
+        let name = &database.name;
+        let listing = repository.listing(database).await?;
+        let newest_readable = listing.backups.last().map(|b| b.id.clone());
+        // What is missing or cannot be opened concerns the newest state of the database, whichever backup was asked for.
+        for object in damaged_objects(name, listing.damaged) {
+            let id = object.backup.clone();
+            let is_wanted = match (&options.backups, &id) {
+                (WhichBackups::Id(wanted), Some(id)) => wanted == id,
+                (WhichBackups::Latest, Some(id)) => newest_readable.as_ref().is_none_or(|newest| id > newest),
+                _ => true,
+            };
+            if let Some(id) = id.filter(|_| is_wanted) {
+                outcomes.push(unreadable(name, id, vec![object]));
+            }
+        }
+        let ids: Vec<BackupId> = match &options.backups {
+            WhichBackups::Latest => newest_readable.into_iter().collect(),
+            WhichBackups::Id(id) if outcomes.iter().any(|o| o.id == *id) => Vec::new(),
+            WhichBackups::Id(id) => vec![id.clone()],
+            WhichBackups::All => listing.backups.into_iter().map(|b| b.id).collect(),
+        };
+        for id in ids {
+            context.cancel.check()?;
+            match repository.manifest(database, &id).await {
+                Ok(manifest) => {
+                    outcomes.push(self.verify_backup(repository, database, manifest, options.drill, context).await?);
+                }
+                Err(error) if error.is_damage() => {
+                    outcomes.push(unreadable(
+                        name,
+                        id.clone(),
+                        damaged_object(name, Some(&id), &error).into_iter().collect(),
+                    ));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify_backup(
+        &self,
+        repository: &Repository,
+        database: &Database,
+        manifest: Manifest,
+        drill: bool,
+        context: &Context,
+    ) -> Result<VerifyOutcome> {
+        let (id, bytes) = (manifest.header.backup.clone(), manifest.body.logical_bytes);
+        context.phase(format!("verifying {id}"), Some(bytes));
+        let found = repository.verify(database, manifest.clone(), context).await?;
+        let damaged: Vec<DamagedObject> = found
+            .into_iter()
+            .map(|d| DamagedObject {
+                database: database.name.clone(),
+                backup: Some(id.clone()),
+                object: d.object.to_string(),
+                problem: d.problem,
+            })
+            .collect();
+        let drill = match (drill, damaged.is_empty()) {
+            (false, _) => None,
+            (true, false) => Some(impossible("parts of the backup are damaged".to_owned())),
+            (true, true) => Some(self.drill(repository, database, manifest, context).await?),
+        };
+        Ok(VerifyOutcome {
+            database: database.name.clone(),
+            time: Some(id.time()),
+            id,
+            verified: damaged.is_empty(),
+            verified_bytes: bytes,
+            drill,
+            damaged,
+        })
+    }
+
+    /// Restores the backup to a scratch place, checks it there and compares it with its inventory.
+    async fn drill(
+        &self,
+        repository: &Repository,
+        database: &Database,
+        manifest: Manifest,
+        context: &Context,
+    ) -> Result<DrillOutcome> {
+        let engine = self.engines.named(&manifest.body.engine)?;
+        let Some(file_name) = engine.scratch_name() else {
+            return Ok(impossible(format!("{} restores to a server, not to a file", engine.name())));
+        };
+        let inventory = manifest.body.inventory.clone();
+        context.phase("restoring for the drill", Some(manifest.body.logical_bytes));
+        let content = repository.content(database, manifest);
+        let context = context.clone();
+        let drilled = blocking(move || {
+            let folder = tempfile::Builder::new().prefix("copal-drill-").tempdir().map_err(|e| {
+                CopalError::new(ErrorKind::Failed, "no temporary folder could be made for the drill").because(e)
+            })?;
+            let target = Source::path(&folder.path().join(file_name));
+            let request =
+                RestoreRequest { target: target.clone(), replace: false, check: CheckLevel::Full, dry_run: false };
+            let restored = match engine.restore(&content, &request, &context) {
+                Ok(restored) => restored,
+                // What could not be tried says nothing about the backup; what was tried and is unsound does.
+                Err(e) if e.kind() == EngineErrorKind::NoSpace => return Ok(impossible(full_text(&e))),
+                Err(e) if e.kind() == EngineErrorKind::Corrupt => {
+                    let problems = vec![full_text(&e)];
+                    return Ok(DrillOutcome { performed: true, checks: Vec::new(), problems, differences: Vec::new() });
+                }
+                Err(e) => return Err(CopalError::from(e)),
+            };
+            let found = engine.inventory(&target, &context)?;
+            Ok(DrillOutcome {
+                performed: true,
+                checks: restored.check.ran,
+                problems: restored.check.problems,
+                differences: inventory.compare(&found),
+            })
+        });
+        drilled.await?
+    }
+}
+
+fn full_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+fn impossible(why: String) -> DrillOutcome {
+    DrillOutcome { performed: false, checks: Vec::new(), problems: vec![why], differences: Vec::new() }
+}
+
+fn unreadable(database: &copal_core::FolderName, id: BackupId, damaged: Vec<DamagedObject>) -> VerifyOutcome {
+    VerifyOutcome {
+        database: database.clone(),
+        id,
+        time: None,
+        verified: false,
+        verified_bytes: 0,
+        drill: None,
+        damaged,
+    }
+}
