@@ -35,8 +35,10 @@ def mutate(path, share, seed):
     wanted = round(len(before) * share)
     lasts = {table: run(f"SELECT max(id) FROM {table}").fetchone()[0] or 0 for table in COLUMNS}
     # A row's chance is the share of a page that it fills, so that all pages of a table are equally likely.
-    widths = {table: run(f"SELECT avg(length({column}) + 40) FROM (SELECT {column} FROM {table} LIMIT 5000)").fetchone()[0]
-              or 0 for table, column in COLUMNS.items()}
+    widths = {}
+    for table, column in COLUMNS.items():
+        sample = f"SELECT {column} AS value FROM {table} LIMIT 5000"
+        widths[table] = run(f"SELECT avg(length(value) + 40) FROM ({sample})").fetchone()[0] or 0
     tables = [table for table in COLUMNS if lasts[table]]
     weights = [lasts[table] * widths[table] for table in tables]
     run("BEGIN")

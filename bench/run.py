@@ -45,7 +45,8 @@ class Run:
 
     def without(self, key, checking=0.0):
         """The same without key derivation and an engine's own check."""
-        return Run(max(0.0, self.wall - key.wall - checking), max(0.0, self.cpu - key.cpu), self.rss, self.out, self.err)
+        wall, cpu = self.wall - key.wall - checking, self.cpu - key.cpu
+        return Run(max(0.0, wall), max(0.0, cpu), self.rss, self.out, self.err)
 
     def phase(self, name):
         return sum(float(seconds) for seconds in re.findall(rf"^phase {name} ([0-9.]+)$", self.err, re.MULTILINE))
@@ -176,7 +177,8 @@ class Bench:
         found["verify"] = self.copal(repository, "verify", self.live, "--backup", "latest").without(key)
         if with_restic:
             self.remove("out")
-            found["restic restore"] = self.restic("restore", "latest", "--target", self.path("out"), sync=self.path("out"))
+            target = self.path("out")
+            found["restic restore"] = self.restic("restore", "latest", "--target", target, sync=target)
             self.remove("out", "restic")
         self.remove("copal", "state")
         return found
@@ -310,9 +312,9 @@ def same_rows(one, other):
     connection.execute("ATTACH ? AS other", (other,))
     tables = [row[0] for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'")]
     try:
-        return all(not connection.execute(
-            f'SELECT EXISTS (SELECT * FROM main."{t}" EXCEPT SELECT * FROM other."{t}")'
-            f' OR (SELECT count(*) FROM main."{t}") <> (SELECT count(*) FROM other."{t}")').fetchone()[0] for t in tables)
+        differs = ('SELECT EXISTS (SELECT * FROM main."{0}" EXCEPT SELECT * FROM other."{0}")'
+                   ' OR (SELECT count(*) FROM main."{0}") <> (SELECT count(*) FROM other."{0}")')
+        return not any(connection.execute(differs.format(table)).fetchone()[0] for table in tables)
     finally:
         connection.close()
 
@@ -391,8 +393,8 @@ def fill(table, bench, figures, size, large):
     table.add("the same, wall", "<= 0.25 x first", *limit(against(figures["unchanged"], first, "first"), 0.25))
     table.add("restore, wall, before the engine's own check", "<= 0.35 x restic",
               *limit(against(figures["restore"], figures["restic restore"], "restic"), 0.35),
-              f"restic {figures['restic restore'].wall:.2f} s, {figures['restic key'].wall:.2f} s of it key derivation; "
-              f"Copal's check {figures['checking']:.2f} s")
+              f"restic {figures['restic restore'].wall:.2f} s, of which key derivation "
+              f"{figures['restic key'].wall:.2f} s; Copal's check {figures['checking']:.2f} s")
     rate = size / MB / max(figures["verify"].wall, 1e-9)
     table.add("verify, all content", ">= 600 MB/s", rate, 600, f"{rate:.0f} MB/s", at_least=True)
     for name in ("first", "second", "unchanged", "restore", "verify"):

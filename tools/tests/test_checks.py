@@ -98,7 +98,8 @@ class Licences(unittest.TestCase):
         for expression in ("MIT", "MIT/Apache-2.0", "GPL-2.0-only OR MIT", "(MIT OR GPL-3.0-only) AND ISC",
                            "Apache-2.0 WITH LLVM-exception", "MIT AND (Apache-2.0 OR LGPL-2.1-or-later)"):
             self.assertTrue(check_licences.is_permissive(expression), expression)
-        for expression in ("GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR ISC) AND LGPL-2.1-only", "", "MIT OR", "MIT)",
+        for expression in ("GPL-3.0-only", "MIT AND GPL-3.0-only", "(MIT OR ISC) AND LGPL-2.1-only", "", "MIT OR",
+                           "MIT)",
                            "(MIT", "MIT ISC", "Apache-2.0 WITH Other-exception", "AND", "MIT WITH"):
             self.assertFalse(check_licences.is_permissive(expression), expression)
 
@@ -112,7 +113,8 @@ class Licences(unittest.TestCase):
         self.assertEqual(len(check_licences.findings(two + [crate("a", "0.3.0")], {"a": {"1", "2"}})[0]), 1)
         self.assertEqual(check_licences.findings([crate("a", "1.0.0"), crate("a", "1.4.0")], {}), ([], []))
         self.assertEqual(len(check_licences.findings([crate("a", "1.0.0")], {"a": {"1", "2"}})[1]), 1)
-        self.assertEqual(len(check_licences.findings([crate("a", "1.0.0", None), crate("b", "1.0.0", "SSPL-1.0")], {})[0]), 2)
+        unknown = [crate("a", "1.0.0", None), crate("b", "1.0.0", "SSPL-1.0")]
+        self.assertEqual(len(check_licences.findings(unknown, {})[0]), 2)
 
     def test_excuses_need_a_reason(self):
         self.assertEqual(check_licences.read_excuses("# c\n\na 1 2: because\n"), {"a": {"1", "2"}})
