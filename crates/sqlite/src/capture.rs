@@ -1,5 +1,8 @@
 //! A backup of a live database: one read transaction, pages in order, counts from the same view.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use copal_core::{Capture, Context, EngineError, EngineErrorKind, EngineResult, PageFileSpec, Sink};
@@ -58,13 +61,12 @@ fn once(
             let found = Header::parse(bytes).filter(|h| h.page_size == view.page_size);
             header = Some(found.ok_or_else(|| damaged(path, "its header is not one that SQLite writes"))?);
         }
-        sink.pages(file, first, bytes).map_err(refused)?;
-        context.advance(bytes.len() as u64);
-        Ok(())
+        // The sink tells the progress: it knows what is done with the pages.
+        sink.pages(file, first, bytes).map_err(refused)
     })?;
     let header: Header = header.ok_or_else(|| damaged(path, "it has no pages"))?;
     context.phase("counting", None);
-    let inventory = inventory::take(database, view)?;
+    let inventory = inventory::take(database, view, context)?;
     if !database.confirm(view, header.change_counter)? {
         sink.withdraw(file).map_err(refused)?;
         return Ok(None);

@@ -156,7 +156,7 @@ impl Database {
             return Ok(());
         }
         let shown = path.display();
-        let whole_pages = self.place.bytes % 512 == 0;
+        let whole_pages = self.place.bytes.is_multiple_of(512);
         Err(if whole_pages && looks_random(beginning) {
             EngineError::new(EngineErrorKind::Encrypted, format!("{shown} looks encrypted: it begins with random bytes"))
                 .hint("databases of SQLCipher or SEE cannot be backed up; export an unencrypted copy, or protect the file as such")

@@ -79,7 +79,7 @@ impl Engine for SqliteEngine {
         }
         let (database, view) = Database::open_view(place, self.wait, context)?;
         context.phase("counting", None);
-        interruptible(&database.connection, context, || inventory::take(&database, &view))
+        interruptible(&database.connection, context, || inventory::take(&database, &view, context))
     }
 
     fn check(&self, source: &Source, level: CheckLevel, context: &Context) -> EngineResult<CheckReport> {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use copal_core::{EngineResult, Inventory, TableCount};
+use copal_core::{Context, EngineResult, Inventory, TableCount};
 use rusqlite::types::ValueRef;
 
 use crate::database::{Database, View};
 use crate::failure::{code_of, failed, is_busy, is_damage};
 use crate::header::{HEADER_BYTES, Header};
 
+/// Up to this size a count walks the tables themselves, which finds damage in their trees and costs 0.15 s for 1 GiB in
+/// the page cache. Larger databases may not fit there, so SQLite counts along each table's smallest index.
+const WALKED_WHOLE: u64 = 4 << 30;
+
 /// Counts everything in the view that is open.
-pub(crate) fn take(database: &Database, view: &View) -> EngineResult<Inventory> {
+pub(crate) fn take(database: &Database, view: &View, context: &Context) -> EngineResult<Inventory> {
     let number = |pragma: &str| database.number(pragma).map(|n| n.to_string());
     let facts = BTreeMap::from([
         ("application_id".to_owned(), number("PRAGMA application_id")?),
@@ -22,7 +26,7 @@ pub(crate) fn take(database: &Database, view: &View) -> EngineResult<Inventory> 
         ("schema_digest".to_owned(), schema_digest(database)?),
         ("user_version".to_owned(), number("PRAGMA user_version")?),
     ]);
-    Ok(Inventory { facts, tables: tables(database)? })
+    Ok(Inventory { facts, tables: tables(database, view, context)? })
 }
 
 /// The inventory of an empty file, which SQLite takes for a database without tables.
@@ -73,7 +77,7 @@ fn schema_digest(database: &Database) -> EngineResult<String> {
 
 /// Tables in the order of their names. Virtual ones are named without rows: to count them would run their modules, which
 /// may be missing; what they store lies in shadow tables, which are counted.
-fn tables(database: &Database) -> EngineResult<Vec<TableCount>> {
+fn tables(database: &Database, view: &View, context: &Context) -> EngineResult<Vec<TableCount>> {
     let fail = |e| failed(&database.place.path, "read the schema of", e);
     let sql = "SELECT name, rootpage FROM main.sqlite_schema WHERE type = 'table' ORDER BY name";
     let mut statement = database.connection.prepare(sql).map_err(fail)?;
@@ -82,18 +86,20 @@ fn tables(database: &Database) -> EngineResult<Vec<TableCount>> {
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
         .map_err(fail)?;
     let mut tables = Vec::with_capacity(listed.len());
+    // A smallest index may need a collation that SQLite does not know; then the other way may do.
+    let ways = if view.bytes() <= WALKED_WHOLE { [" NOT INDEXED", ""] } else { ["", " NOT INDEXED"] };
     for (name, root) in listed {
-        let rows = if root.unwrap_or(0) == 0 { None } else { rows(database, &name)? };
+        let rows = if root.unwrap_or(0) == 0 { None } else { rows(database, &name, ways)? };
+        context.cancel.check()?;
         tables.push(TableCount { name, rows });
     }
     Ok(tables)
 }
 
 /// The number of rows of a table; `None` if SQLite lacks something to count them, such as a program's own collation.
-fn rows(database: &Database, table: &str) -> EngineResult<Option<u64>> {
+fn rows(database: &Database, table: &str, ways: [&str; 2]) -> EngineResult<Option<u64>> {
     let quoted = table.replace('"', "\"\"");
-    // SQLite counts along the smallest index, unless that needs a collation it does not know.
-    for way in ["", " NOT INDEXED"] {
+    for way in ways {
         let sql = format!("SELECT count(*) FROM main.\"{quoted}\"{way}");
         match database.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)) {
             Ok(rows) => return Ok(u64::try_from(rows).ok()),

@@ -17,6 +17,8 @@ mod place;
 mod reader;
 mod restore;
 mod settled;
+#[cfg(test)]
+mod testing;
 mod wal_index;
 mod watch;
 

@@ -63,6 +63,7 @@ fn read_dbpage(database: &Database, view: &View, context: &Context, emit: &mut E
     }
     let fail = |e| failed(path, "read", e);
     let page_size = view.page_size as usize;
+    refuse_cut_off(database, view)?;
     let mut run = Vec::with_capacity(RUN_BYTES as usize);
     let mut first = 0_u64;
     let mut next = 0_u64;
@@ -90,6 +91,39 @@ fn read_dbpage(database: &Database, view: &View, context: &Context, emit: &mut E
         return Err(damaged(path, &format!("{next} of {} pages could be read", view.pages)));
     }
     Ok(())
+}
+
+/// SQLite reads zeros where a main file was cut off, so that is looked for here.
+fn refuse_cut_off(database: &Database, view: &View) -> EngineResult<()> {
+    let path = &database.place.path;
+    let handles = database.handles();
+    let fail = |e| file_failed(path, "read", e);
+    // First the length, which only grows while the view is open, then the frames of pages behind it.
+    let there = handles.main_size().map_err(fail)? / u64::from(view.page_size);
+    if there >= u64::from(view.pages) {
+        return Ok(());
+    }
+    let frames = match &view.storage {
+        Storage::MainFile => Vec::new(),
+        Storage::Log(state) => match state.frames(handles).map_err(fail)? {
+            Some(frames) => frames,
+            None => return Err(damaged(path, "its -wal does not fit its -shm")),
+        },
+        // Which pages the log has is not known; the counts and SQLite itself find most of such damage.
+        Storage::Unknown => return Ok(()),
+    };
+    match absent_page(there..u64::from(view.pages), &frames, view.page_size) {
+        Some(number) => Err(damaged(path, &format!("it ends before page {} of {}", number + 1, view.pages))),
+        None => Ok(()),
+    }
+}
+
+/// The first of these pages, numbered from 0, that has no frame in the log and is not the one that is never used.
+fn absent_page(mut numbers: std::ops::Range<u64>, frames: &[(u32, u32)], page_size: u32) -> Option<u64> {
+    numbers.find(|number| {
+        *number != lock_page(page_size)
+            && frames.binary_search_by_key(&(number + 1), |(page, _)| u64::from(*page)).is_err()
+    })
 }
 
 fn read_raw(database: &Database, view: &View, context: &Context, emit: &mut Emit<'_>) -> EngineResult<()> {
@@ -134,9 +168,7 @@ fn read_raw(database: &Database, view: &View, context: &Context, emit: &mut Emit
             run.get_mut(at..at + page_size as usize).unwrap_or_default().fill(0);
         }
         // What the main file does not reach must have come from the log.
-        let absent = (first + there / page_size..first + count).find(|number| {
-            *number != lock_page && in_log.binary_search_by_key(&(number + 1), |(page, _)| u64::from(*page)).is_err()
-        });
+        let absent = absent_page(first + there / page_size..first + count, in_log, view.page_size);
         if let Some(number) = absent {
             return Err(damaged(path, &format!("it ends before page {} of {pages}", number + 1)));
         }

@@ -43,3 +43,28 @@ impl Drop for Finish<'_> {
         self.watcher.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_running_statement_ends_when_cancelled() {
+        let connection = Connection::open_in_memory().unwrap();
+        let context = Context::silent();
+        let sql = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                context.cancel.cancel();
+            });
+            let result =
+                interruptible(&connection, &context, || connection.query_row(sql, [], |row| row.get::<_, i64>(0)));
+            assert_eq!(result.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+        });
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+}
