@@ -26,7 +26,11 @@ cd "$work"
 
 say() { printf '\n%s\n' "$*"; }
 copal() {
-    printf '  $ copal %s\n' "$*"
+    printf '  $ copal'
+    for word in "$@"; do
+        case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+    echo
     "$COPAL" "$@" >"$work/out" 2>&1 && code=0 || code=$?
     sed 's/^/    /' "$work/out"
     return "$code"
@@ -37,7 +41,7 @@ ledger() {
     return "$code"
 }
 
-say "1. A ledger in SQLite: accounts, a log of every transfer, and a hundred megabytes of documents."
+say "1. A ledger in SQLite: accounts, a log of every transfer, and 400 MB of documents."
 ledger make app.db
 
 say "2. An encrypted repository (a real passphrase would not come from a generator in a shell script)."

@@ -13,7 +13,7 @@ import time
 
 ACCOUNTS = 1000
 FIRST_BALANCE = 1000
-DOCUMENTS = 26_000
+DOCUMENTS = 104_000
 WORDS = "amber resin pine tree forest insect wing million years light gold sea baltic drop bark stone".split()
 
 

@@ -40,7 +40,6 @@ Exit codes:
     name = "copal",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true,
     after_help = AFTER_HELP,
     after_long_help = format!("{AFTER_HELP}\n\n{AFTER_LONG_HELP}"),
 )]

@@ -12,9 +12,9 @@ pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
 
-use copal::BackupSummary;
+use copal::{BackupSummary, DamagedObject};
 
-use crate::output::Style;
+use crate::output::{Style, clean};
 
 /// What is special about a backup: `pinned, verified`.
 fn marks(backup: &BackupSummary) -> String {
@@ -26,8 +26,17 @@ fn marks(backup: &BackupSummary) -> String {
 fn facts(style: Style, lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let line = |(name, value): &(&str, String)| {
-        let value = crate::output::clean(value).replace('\n', &format!("\n{}", " ".repeat(width + 2)));
+        let value = clean(value).replace('\n', &format!("\n{}", " ".repeat(width + 2)));
         format!("{}  {value}", style.dim(&format!("{name:width$}")))
     };
     lines.iter().filter(|(_, value)| !value.is_empty()).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// One line for each object that is missing or changed, naming the backup where it is known.
+fn damage_lines(damaged: &[DamagedObject], style: Style) -> String {
+    let line = |DamagedObject { backup, object, problem, .. }: &DamagedObject| {
+        let backup = backup.as_ref().map(|id| format!("{id}  ")).unwrap_or_default();
+        format!("  {} {backup}{}: {}", style.red("DAMAGED"), clean(object), clean(problem))
+    };
+    damaged.iter().map(line).collect::<Vec<_>>().join("\n")
 }

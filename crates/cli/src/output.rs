@@ -152,7 +152,7 @@ impl Output {
     pub(crate) fn found(&self, error: &CopalError) {
         self.lock().errors.push((error.kind().exit_code(), error.into()));
         if !self.options.json {
-            self.error_line(&page::render(error, self.error_style));
+            self.error_line(&page::render(error, self.options.verbose, self.error_style));
         }
     }
 

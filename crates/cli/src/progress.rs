@@ -53,11 +53,9 @@ impl Reporter {
     }
 
     fn bar(&self, name: &str, bytes: Option<u64>) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr_with_hz(10));
+        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::hidden());
         let template = match bytes {
-            Some(_) => {
-                "{prefix}  {msg:10} {bar:24} {binary_bytes:>10} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}"
-            }
+            Some(_) => "{prefix}  {msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {eta}",
             None => "{prefix}  {msg} {spinner}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -65,6 +63,7 @@ impl Reporter {
         }
         bar.set_prefix(crate::output::clean(&self.what));
         bar.set_message(name.to_owned());
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
@@ -75,8 +74,11 @@ impl Progress for Reporter {
         match event {
             Event::Phase { name, bytes } => {
                 let mut phase = self.lock();
-                self.close(&mut phase);
-                *phase = Some(self.open(name, bytes));
+                // Announced by two layers, it is still one phase.
+                if phase.as_ref().is_none_or(|phase| phase.name != name) {
+                    self.close(&mut phase);
+                    *phase = Some(self.open(name, bytes));
+                }
             }
             Event::Advance(bytes) => {
                 if let Some(bar) = self.lock().as_ref().and_then(|phase| phase.bar.as_ref()) {

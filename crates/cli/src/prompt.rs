@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copal::{CopalError, ErrorKind, PassphraseSource, Result, Secret};
 
+use crate::run::interrupted_error;
+
 /// The terminal as it was before its echo was switched off.
 #[cfg(unix)]
 static BEFORE: Mutex<Option<rustix::termios::Termios>> = Mutex::new(None);
@@ -32,8 +34,9 @@ fn ask(question: &str) -> Result<Secret> {
     let answer = rpassword::prompt_password(format!("{question}: "));
     #[cfg(unix)]
     set(None);
-    let text = answer.map_err(|error| {
-        CopalError::new(ErrorKind::Passphrase, "the passphrase cannot be read from the terminal").because(error)
+    let text = answer.map_err(|error| match error.kind() {
+        std::io::ErrorKind::Interrupted => interrupted_error(),
+        _ => CopalError::new(ErrorKind::Passphrase, "the passphrase cannot be read from the terminal").because(error),
     })?;
     if text.is_empty() {
         return Err(CopalError::new(ErrorKind::Passphrase, "the passphrase is empty"));

@@ -27,7 +27,10 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
             let _ = error.print();
             Err(0)
         }
-        Err(error) => Err(refuse(json, &translate(&error), command_name(arguments))),
+        Err(error) => {
+            let command = command_name(arguments);
+            Err(refuse(json, &translate(&error, command), command))
+        }
     }
 }
 
@@ -49,7 +52,7 @@ fn command_name(arguments: &[OsString]) -> &str {
 }
 
 /// clap's message, its advice and the usage line as one of our errors.
-fn translate(error: &clap::Error) -> CopalError {
+fn translate(error: &clap::Error, command: &str) -> CopalError {
     let text = error.render().to_string();
     let mut message: Vec<&str> = Vec::new();
     let (mut hints, mut usage): (Vec<String>, Option<&str>) = (Vec::new(), None);
@@ -69,7 +72,11 @@ fn translate(error: &clap::Error) -> CopalError {
         hints.extend(usage.map(|usage| format!("usage: {usage}")));
     }
     let error = CopalError::new(ErrorKind::Usage, message.join(" "));
-    if hints.is_empty() { error.with_hint("see copal --help") } else { error.with_hint(hints.join("; ")) }
+    if hints.is_empty() {
+        let command = if command == "copal" { command.to_owned() } else { format!("copal {command}") };
+        hints.push(format!("see {command} --help"));
+    }
+    error.with_hint(hints.join("; "))
 }
 
 /// Help texts come with their own styling, which only terminals want.

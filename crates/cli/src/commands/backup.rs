@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
-use copal::{BackupOptions, BackupSummary, Copal, CopalError, ErrorKind, Result};
+use copal::{BackupOptions, BackupOutcome, BackupSummary, Copal, CopalError, ErrorKind, Result};
 
-use crate::output::{bytes, elapsed};
+use super::damage_lines;
+use crate::output::{bytes, elapsed, plural};
 use crate::run;
 use crate::session::Session;
 
@@ -48,9 +49,10 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
         let began = Instant::now();
         let result = session.watch(database, async |context| copal.backup(database, options, context).await).await;
         match result {
-            Ok(backup) => {
-                session.output.result(&backup);
-                session.output.done(&sentence(&backup, began));
+            Ok(outcome) => {
+                session.output.result(&outcome);
+                session.output.done(&sentence(&outcome.backup, began));
+                report_damage(&outcome, session);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 session.output.failure(Some(database), &error);
@@ -63,6 +65,18 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// Damage of earlier backups; the new one is whole.
+fn report_damage(outcome: &BackupOutcome, session: &Session) {
+    if outcome.damaged.is_empty() {
+        return;
+    }
+    session.output.done(&damage_lines(&outcome.damaged, session.output.style));
+    let (count, name) = (plural(outcome.damaged.len(), "object"), &outcome.backup.database);
+    let error = CopalError::new(ErrorKind::Damage, format!("{count} of earlier backups of {name} missing or damaged"));
+    let hint = format!("the new backup is whole; see what else is: copal verify {name} --backup all");
+    session.output.found(&error.with_hint(hint));
 }
 
 fn all(copal: &Copal) -> Result<Vec<String>> {

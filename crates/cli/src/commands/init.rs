@@ -92,7 +92,8 @@ fn require_passphrase(settings: &mut Settings) -> Result<()> {
 
 fn render(outcome: &InitOutcome, written: Option<&str>) -> String {
     let kind = if outcome.encrypted { "encrypted" } else { "unencrypted" };
-    let mut lines = vec![format!("Created the {kind} repository {}", clean(&outcome.repository))];
+    let place = outcome.repository.strip_prefix("file://").unwrap_or(&outcome.repository);
+    let mut lines = vec![format!("Created the {kind} repository {}", clean(place))];
     if let Some(path) = written {
         lines.push(format!("Wrote {path}; next: copal backup --all"));
     }

@@ -105,8 +105,6 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     keys.iter().for_each(|key| session.output.result(key));
     if let Some(done) = done {
         session.output.done(done);
-    } else if keys.is_empty() {
-        session.output.text("The repository is not encrypted: it has no keys.");
     } else if !session.output.is_json() {
         session.output.text(&render(&keys, session));
     }

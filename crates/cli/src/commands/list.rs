@@ -4,7 +4,7 @@ use clap::Args;
 use copal::{Copal, CopalError, DamagedObject, DatabaseListing, ErrorKind, Result};
 use serde::Serialize;
 
-use super::marks;
+use super::{damage_lines, marks};
 use crate::output::{Align, Output, Table, bytes, clean, local_time, plural};
 use crate::session::Session;
 
@@ -101,10 +101,8 @@ fn render(listing: &DatabaseListing, output: &Output) -> String {
         true => lines.push("  no backups".into()),
         false => lines.push(table.render(style)),
     }
-    for object in &listing.damaged {
-        let backup = object.backup.as_ref().map(|id| format!("{id}  ")).unwrap_or_default();
-        let DamagedObject { object, problem, .. } = object;
-        lines.push(format!("  {} {backup}{}: {}", style.red("DAMAGED"), clean(object), clean(problem)));
+    if !listing.damaged.is_empty() {
+        lines.push(damage_lines(&listing.damaged, style));
     }
     lines.join("\n")
 }

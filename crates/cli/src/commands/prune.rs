@@ -40,30 +40,30 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Rules")]
 struct KeepArguments {
     /// Keep the last N.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_last: Option<u32>,
     /// Keep all that are at most this much older than the newest: 36h, 5d, 2w.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     keep_within: Option<SignedDuration>,
     /// Keep the newest of each of the last N hours that have one.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_hourly: Option<u32>,
     /// Keep the newest of each of the last N days that have one.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_daily: Option<u32>,
     /// Keep the newest of each of the last N weeks that have one.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_weekly: Option<u32>,
     /// Keep the newest of each of the last N months that have one.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_monthly: Option<u32>,
     /// Keep the newest of each of the last N years that have one.
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = count)]
     keep_yearly: Option<u32>,
 }
 
-fn count() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
+fn count(text: &str) -> std::result::Result<u32, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a number from 1 on is needed".into())
 }
 
 fn duration(text: &str) -> std::result::Result<SignedDuration, String> {

@@ -61,7 +61,9 @@ fn passphrases_are_added_changed_and_removed() {
     refused(&home.run_with(GOOD, &["list"]));
     assert_eq!(home.run_with(WRONG, &["list"]).code, 0);
     assert_page!("keys_listed", home.run_with(WRONG, &["key", "list"]));
-    let keys = home.run_with(WRONG, &["key", "list", "--json"]).json();
+    let keys = home.run_with(WRONG, &["key", "list", "--json"]);
+    assert_page!("json_key_list", keys);
+    let keys = keys.json();
     let id = keys["results"][0]["id"].as_str().unwrap().to_owned();
     let last = home.run_with(WRONG, &["key", "remove", &id]);
     assert_ne!(last.code, 0);

@@ -34,7 +34,6 @@ fn every_command_has_a_json_document() {
     assert_page!("json_pin", home.good(&["pin", "app.db", "latest", "--json"]));
     assert_page!("json_unpin", home.good(&["unpin", "app.db", "latest", "--json"]));
     assert_page!("json_prune", home.good(&["prune", "app.db", "--keep-last", "1", "--json"]));
-    assert_page!("json_key_list", home.good(&["key", "list", "--json"]));
     let doctor = home.run(&["doctor", "app.db", "--json"]).json();
     assert!(!doctor["results"].as_array().unwrap().is_empty());
 }

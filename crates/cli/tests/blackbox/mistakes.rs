@@ -67,7 +67,7 @@ fn another_database_under_the_same_name_is_refused() {
     home.good(&["backup", "app"]);
     home.write("copal.toml", "[databases.app]\nurl = \"b.db\"\n");
     let run = home.run(&["backup", "app"]);
-    assert_eq!(run.code, 1, "{}", run.page());
+    assert_eq!(run.code, 2, "{}", run.page());
     assert_page!("another_source_under_a_name", run);
     home.good(&["backup", "app", "--adopt"]);
 }
