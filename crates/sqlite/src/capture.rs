@@ -1,6 +1,10 @@
 //! A backup of a live database: one read transaction, pages in order, counts from the same view.
 
 #[cfg(test)]
+mod hammer_tests;
+#[cfg(test)]
+mod locking_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

@@ -61,7 +61,8 @@ impl<'c> Handles<'c> {
         // keeps the mapping until xShmUnmap, which SQLite calls when it closes the log, which no code here can make
         // it do before this function returns.
         let code = unsafe { map(file, 0, REGION_BYTES, 0, &raw mut region) };
-        if region.is_null() || code != ffi::SQLITE_OK {
+        // READONLY with a region: somebody who may not write to it can still see what the others write.
+        if region.is_null() || !matches!(code, ffi::SQLITE_OK | ffi::SQLITE_READONLY) {
             return Err(FileError(if code == ffi::SQLITE_OK { ffi::SQLITE_IOERR_SHMMAP } else { code }));
         }
         let mut words = [0; WAL_INDEX_WORDS];

@@ -39,9 +39,10 @@ impl Reader {
             Self::DbPage => read_dbpage(database, view, context, emit),
             Self::Auto if unknown && has_dbpage(database) => read_dbpage(database, view, context, emit),
             Self::Auto | Self::Raw if unknown => {
-                let message =
-                    format!("{} is written to too fast to find a quiet moment", database.place.path.display());
-                Err(EngineError::new(EngineErrorKind::Busy, message))
+                let message = format!("the state of the log of {} cannot be told", database.place.path.display());
+                Err(EngineError::new(EngineErrorKind::Busy, message).hint(
+                    "it is written to without a pause, or its -shm may not be written; a build with sqlite_dbpage can read it",
+                ))
             }
             Self::Auto | Self::Raw => read_raw(database, view, context, emit),
         }

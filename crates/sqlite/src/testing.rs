@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use copal_core::{
     AnyError, Capture, CheckLevel, Content, Context, Engine, EngineResult, FileEntry, FileHandle, PageFileSpec,
@@ -20,7 +20,6 @@ pub(crate) struct MemoryBackup {
     pub(crate) bytes: Vec<u8>,
     files: Vec<FileEntry>,
     spec: Option<PageFileSpec>,
-    given: u64,
 }
 
 impl Sink for MemoryBackup {
@@ -37,7 +36,6 @@ impl Sink for MemoryBackup {
         assert_eq!(bytes.len() as u64 % page_size, 0);
         assert_eq!(first * page_size, self.bytes.len() as u64, "pages come in order");
         self.bytes.extend_from_slice(bytes);
-        self.given += 1;
         Ok(())
     }
 
@@ -93,19 +91,15 @@ pub(crate) fn engine(reader: Reader) -> SqliteEngine {
 
 /// Captures with both readers, which must give the same.
 pub(crate) fn capture_both(path: &Path) -> (MemoryBackup, Capture) {
-    let (raw, capture) = capture(path, Reader::Raw).unwrap();
-    let (dbpage, again) = capture_with(path, Reader::DbPage).unwrap();
+    let (raw, captured) = capture(path, Reader::Raw).unwrap();
+    let (dbpage, again) = capture(path, Reader::DbPage).unwrap();
     assert!(raw.bytes == dbpage.bytes, "the ways to read differ");
-    assert_eq!(capture.inventory, again.inventory);
-    (raw, capture)
+    assert_eq!(captured.inventory, again.inventory);
+    (raw, captured)
 }
 
 /// Captures with one reader.
 pub(crate) fn capture(path: &Path, reader: Reader) -> EngineResult<(MemoryBackup, Capture)> {
-    capture_with(path, reader)
-}
-
-fn capture_with(path: &Path, reader: Reader) -> EngineResult<(MemoryBackup, Capture)> {
     let mut sink = MemoryBackup::default();
     let capture = engine(reader).capture(&Source::path(path), &mut sink, &Context::silent())?;
     assert!(sink.spec.is_none(), "finished");
@@ -220,15 +214,6 @@ pub(crate) fn holder(path: &Path, script: &str) -> Running {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while lines.next().unwrap().unwrap() != "ready" {}
     Running(child)
-}
-
-/// Waits until something is so.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A sink that calls back before it takes each run.

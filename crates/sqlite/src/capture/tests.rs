@@ -86,11 +86,7 @@ fn what_this_build_does_not_know_is_not_counted() {
 }
 
 #[test]
-fn reserved_bytes_and_auto_vacuum() {
-    let scratch = Scratch::new("");
-    shell(&scratch, &format!(".filectrl reserve_bytes 32\n{ROWS} VACUUM;"));
-    let out = shell(&scratch, ROWS);
-    assert_eq!(out, "");
+fn auto_vacuum_growth_and_shrinking() {
     for mode in ["FULL", "INCREMENTAL"] {
         let scratch = Scratch::new(&format!("PRAGMA auto_vacuum = {mode}; {ROWS} DELETE FROM t WHERE id > 400;"));
         let before = round_trip(&scratch).bytes.len();
@@ -249,17 +245,17 @@ fn an_empty_file_is_an_empty_database() {
     let scratch = Scratch::new("");
     std::fs::write(&scratch.path, b"").unwrap();
     assert!(!SqliteEngine::default().recognises(b""));
-    let (backup, capture) = capture_both(&scratch);
+    let (backup, captured) = capture_both(&scratch);
     assert!(backup.bytes.is_empty());
     let other = Scratch::new("");
     restore(&backup, &other.path, false).unwrap();
     assert_eq!(std::fs::metadata(&other.path).unwrap().len(), 0);
     let source = Source::path(&other.path);
     let found = engine(Reader::Auto).inventory(&source, &Context::silent()).unwrap();
-    assert_eq!(capture.inventory.compare(&found), []);
+    assert_eq!(captured.inventory.compare(&found), []);
     assert!(engine(Reader::Auto).check(&source, CheckLevel::Full, &Context::silent()).unwrap().problems.is_empty());
     std::fs::write(crate::place::beside(&scratch.path, "-wal"), b"frames").unwrap();
-    let error = super::tests::capture(&scratch, Reader::Auto).map(|_| ()).unwrap_err();
+    let error = capture(&scratch, Reader::Auto).map(|_| ()).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Corrupt);
 }
 
@@ -268,7 +264,8 @@ fn damage_is_an_error() {
     let whole = Scratch::new(ROWS);
     let bytes = std::fs::read(&whole.path).unwrap();
     let pages = bytes.len() / 4096;
-    let cases: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 5] = [
+    type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+    let cases: [(&str, Damage); 5] = [
         ("truncated by a page", Box::new(move |b| b.truncate((pages - 1) * 4096))),
         ("truncated within a page", Box::new(move |b| b.truncate(pages * 4096 - 100))),
         ("page size", Box::new(|b| b[16] = 3)),

@@ -12,6 +12,7 @@ use super::target::Target;
 use crate::database::busy;
 use crate::failure::{code_of, failed, file_failed, is_busy, is_damage};
 use crate::handles::Handles;
+use crate::holders;
 
 /// How often a lock is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -72,6 +73,25 @@ impl Seized {
         retry(path, wait, context, || Handles::of(&connection).lock_exclusive().map_err(|e| (e.0, e)))?
             .map_err(|(_, error)| file_failed(path, "lock", error))?;
         Ok(Self { is_whole: false, _connection: connection })
+    }
+}
+
+/// Waits until no other process has the file open. In rollback mode a program can have that without any lock, and would
+/// go on with the old file.
+pub(super) fn wait_for_users(path: &Path, wait: Duration, context: &Context) -> EngineResult<()> {
+    let deadline = Instant::now() + wait;
+    loop {
+        context.cancel.check()?;
+        // A process that was just forked has our own files open until it starts its program, so one look is not enough.
+        match holders::of(path).as_slice() {
+            [] => return Ok(()),
+            [first, ..] if Instant::now() >= deadline => {
+                let message = format!("{} is open in {first}", path.display());
+                return Err(EngineError::new(EngineErrorKind::Busy, message)
+                    .hint("stop that program, or let it close the database, then restore again"));
+            }
+            _ => std::thread::sleep(RETRY.min(wait)),
+        }
     }
 }
 

@@ -22,12 +22,11 @@ use std::time::Duration;
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
 use copal_storage::local_file::{StagingFile, fsync_folder};
 
-use super::lock::{FolderLock, Seized};
+use super::lock::{self, FolderLock, Seized};
 use super::record::{self, Record};
 use super::step::step;
 use super::target::{COMPANIONS, Target};
 use super::{io_failed, storage_failed};
-use crate::holders;
 
 /// What a program finds that goes on using the old file: no database, rather than one that nobody backs up.
 const REPLACED: &[u8; 48] = b"This database was replaced by a restored one.\n\0\0";
@@ -76,13 +75,8 @@ fn replace_main(
         _ => Seized::gather(&target.path, wait, context)?,
     };
     step("locked")?;
-    // In rollback mode a program can have the database open without any lock; it would go on with the old file.
-    if let [first, ..] = holders::of(&target.path).as_slice() {
-        let message = format!("{} is open in {first}", target.path.display());
-        return Err(EngineError::new(EngineErrorKind::Busy, message)
-            .hint("stop that program, or let it close the database, then restore again"));
-    }
-    // Held until the lock is given up: to close a descriptor of the file ends the process's locks on it.
+    lock::wait_for_users(&target.path, wait, context)?;
+    // Kept open as long as the lock is needed: to close a descriptor of the file ends the process's locks on it.
     let old_file = OpenOptions::new().write(true).open(&target.path).map_err(|e| io_failed("open", &target.path, e))?;
     let swapped = if seized.is_whole {
         remove_companions(target)
@@ -94,8 +88,10 @@ fn replace_main(
     if swapped.is_ok() {
         cross_out(&old_file);
     }
-    drop(seized);
+    // In this order: until `seized` is dropped, SQLite keeps other connections of this process from taking locks that
+    // the closing would end.
     drop(old_file);
+    drop(seized);
     swapped
 }
 

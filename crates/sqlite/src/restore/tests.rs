@@ -435,6 +435,7 @@ fn what_was_opened_meanwhile_is_not_overwritten() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn a_full_disk_is_named_and_left_clean() {
     let dir = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
