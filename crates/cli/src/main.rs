@@ -5,6 +5,7 @@
 mod arguments;
 mod choice;
 mod commands;
+mod databases;
 mod moment;
 mod output;
 mod progress;

@@ -216,3 +216,27 @@ trait Warnings {
 impl Warnings for ErrorKind {
     const WARNINGS: u8 = 3;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_endings_the_gravest_is_the_exit_code() {
+        let code = |kinds: &[ErrorKind], warns: bool| {
+            let output = Output::new("test", OutputOptions { quiet: true, ..OutputOptions::default() });
+            if warns {
+                output.warning("careful");
+            }
+            kinds.iter().for_each(|kind| output.failure(Some("x"), &CopalError::new(*kind, "failed")));
+            output.finish()
+        };
+        assert_eq!(code(&[], false), 0);
+        assert_eq!(code(&[], true), 3);
+        assert_eq!(code(&[ErrorKind::Busy], true), 5);
+        assert_eq!(code(&[ErrorKind::Busy, ErrorKind::Usage], false), 2);
+        assert_eq!(code(&[ErrorKind::Passphrase, ErrorKind::NotFound], false), 1);
+        assert_eq!(code(&[ErrorKind::Failed, ErrorKind::Damage, ErrorKind::Busy], false), 4);
+        assert_eq!(code(&[ErrorKind::Damage, ErrorKind::Interrupted], true), 130);
+    }
+}

@@ -2,6 +2,9 @@
 //!
 //! After an intended change: `INSTA_UPDATE=always cargo test -p copal-cli --test blackbox`, then read the difference.
 
+// Everything here is a test or serves one; a panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 #[path = "blackbox/configuration.rs"]
 mod configuration;
 #[path = "blackbox/encryption.rs"]

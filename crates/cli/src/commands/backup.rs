@@ -8,8 +8,8 @@ use copal::{BackupOptions, BackupOutcome, BackupSummary, Copal, CopalError, Erro
 
 use super::damage_lines;
 use crate::output::{bytes, elapsed, plural};
-use crate::run;
 use crate::session::Session;
+use crate::{databases, run};
 
 /// Back up databases, while they are in use.
 ///
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
     let copal = session.copal()?;
-    let databases = if arguments.all { all(&copal)? } else { arguments.databases.clone() };
+    let databases = if arguments.all { databases::configured(&copal)? } else { arguments.databases.clone() };
     let is_first = copal.settings().repository_is_default && !default_exists(&copal);
     for (index, database) in databases.iter().enumerate() {
         run::check(&session.cancel)?;
@@ -77,15 +77,6 @@ fn report_damage(outcome: &BackupOutcome, session: &Session) {
     let error = CopalError::new(ErrorKind::Damage, format!("{count} of earlier backups of {name} missing or damaged"));
     let hint = format!("the new backup is whole; see what else is: copal verify {name} --backup all");
     session.output.found(&error.with_hint(hint));
-}
-
-fn all(copal: &Copal) -> Result<Vec<String>> {
-    let names: Vec<_> = copal.settings().databases.keys().cloned().collect();
-    if names.is_empty() {
-        let error = CopalError::new(ErrorKind::Configuration, "--all: no database is configured");
-        return Err(error.with_hint("copal init -d sqlite:path/to/app.db writes a copal.toml with one"));
-    }
-    Ok(names)
 }
 
 fn default_exists(copal: &Copal) -> bool {

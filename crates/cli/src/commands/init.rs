@@ -47,7 +47,8 @@ struct InitResult<'a> {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
-    let file = session.options.config.clone().unwrap_or_else(|| PathBuf::from(FILE_NAME));
+    let named = session.options.config.clone().or_else(|| session.environment.get("COPAL_CONFIG").map(PathBuf::from));
+    let file = named.unwrap_or_else(|| PathBuf::from(FILE_NAME));
     let (configuration, starter) = if arguments.databases.is_empty() {
         (session.configuration()?, None)
     } else {

@@ -1,12 +1,12 @@
 //! `copal prune`.
 
 use clap::Args;
-use copal::{Copal, Keep, PruneOptions, PruneOutcome, Reason, Result};
+use copal::{Copal, ErrorKind, Keep, PruneOptions, PruneOutcome, Reason, Result};
 use jiff::SignedDuration;
 
 use crate::output::{Align, Output, Table, bytes, plural};
-use crate::run;
 use crate::session::Session;
+use crate::{databases, run};
 
 /// Drop the backups that no rule wants.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     /// Names, URLs or paths.
     #[arg(value_name = "DATABASE", required_unless_present = "all")]
     databases: Vec<String>,
-    /// Every database of copal.toml and of the repository.
+    /// Every database of the repository.
     #[arg(long, conflicts_with = "databases")]
     all: bool,
     /// Only say what would be deleted.
@@ -89,7 +89,8 @@ impl KeepArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
     let copal = session.copal()?;
-    let databases = if arguments.all { copal.database_names().await? } else { arguments.databases.clone() };
+    let databases =
+        if arguments.all { databases::stored(&copal, &session.output).await? } else { arguments.databases.clone() };
     let output = &session.output;
     if databases.is_empty() {
         output.done("There is no database to prune yet.");
@@ -101,7 +102,12 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
                 output.result(&outcome);
                 output.done(&render(&outcome, output));
             }
-            Err(error) => output.failure(Some(database), &error),
+            Err(error) => {
+                output.failure(Some(database), &error);
+                if error.kind() == ErrorKind::Interrupted {
+                    break;
+                }
+            }
         }
     }
     Ok(())

@@ -1,11 +1,14 @@
 //! `copal verify`.
 
 use clap::Args;
-use copal::{BackupChoice, CopalError, DrillOutcome, ErrorKind, Result, VerifyOptions, VerifyOutcome, WhichBackups};
+use copal::{
+    BackupChoice, Context, CopalError, DrillOutcome, ErrorKind, Result, VerifyOptions, VerifyOutcome, WhichBackups,
+};
 
 use crate::choice::{self, BackupArgument};
 use crate::output::{Output, Style, bytes, clean, plural};
 use crate::session::Session;
+use crate::{databases, run};
 
 /// Read backups back, all content, and prove them whole.
 ///
@@ -57,28 +60,46 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
             _ => WhichBackups::Latest,
         },
     };
-    let options = VerifyOptions { backups, drill: arguments.drill };
-    let database = arguments.database.as_deref();
-    let what = database.unwrap_or("repository");
-    let outcomes = session.watch(what, async |context| copal.verify(database, options, context).await).await?;
-    report(&outcomes, session);
+    let databases = match &arguments.database {
+        Some(database) => vec![database.clone()],
+        None => databases::stored(&copal, &session.output).await?,
+    };
+    let mut outcomes = Vec::new();
+    for database in &databases {
+        run::check(&session.cancel)?;
+        let options = VerifyOptions { backups: backups.clone(), drill: arguments.drill };
+        let call = async |context: &Context| copal.verify(Some(database), options, context).await;
+        match session.watch(database, call).await {
+            Ok(found) => {
+                report(&found, session);
+                outcomes.extend(found);
+            }
+            Err(error) => {
+                session.output.failure(Some(database), &error);
+                if error.kind() == ErrorKind::Interrupted {
+                    break;
+                }
+            }
+        }
+    }
+    if databases.is_empty() {
+        session.output.done("There is no backup to verify yet.");
+    }
+    report_damage(&outcomes, &session.output);
     Ok(())
 }
 
 fn report(outcomes: &[VerifyOutcome], session: &Session) {
     let output = &session.output;
-    if outcomes.is_empty() {
-        output.done("There is no backup to verify yet.");
-    }
     for outcome in outcomes {
         output.result(outcome);
         output.done(&render(outcome, output.style));
-        if let Some(drill) = outcome.drill.as_ref().filter(|drill| !drill.performed) {
+        let is_impossible = |drill: &&DrillOutcome| !drill.performed && outcome.damaged.is_empty();
+        if let Some(drill) = outcome.drill.as_ref().filter(is_impossible) {
             let why = drill.problems.join("; ");
             output.warning(&format!("the drill of {} {} was impossible: {why}", outcome.database, outcome.id));
         }
     }
-    report_damage(outcomes, output);
 }
 
 fn report_damage(outcomes: &[VerifyOutcome], output: &Output) {

@@ -49,6 +49,20 @@ fn verify_and_drill_tell_what_they_proved() {
 }
 
 #[test]
+fn a_configured_database_without_a_backup_is_a_warning() {
+    let home = Home::new();
+    home.database("a.db", 10);
+    home.write("copal.toml", "[databases.a]\nurl = \"a.db\"\n[databases.b]\nurl = \"b.db\"\n");
+    home.good(&["backup", "a"]);
+    for call in [&["verify"][..], &["prune", "--all"]] {
+        let run = home.run(call);
+        assert_eq!((run.code, run.stderr.as_str()), (3, "Warning: b is configured and has no backup yet\n"));
+    }
+    let document = home.run(&["verify", "--json"]).json();
+    assert_eq!((document["ok"].as_bool(), document["warnings"].as_array().map(Vec::len)), (Some(true), Some(1)));
+}
+
+#[test]
 fn prune_says_what_goes_and_why_the_rest_stays() {
     let home = Home::new();
     home.database("app.db", 100);
