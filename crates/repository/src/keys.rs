@@ -63,6 +63,13 @@ impl Keys {
         Some(Self(Some(key)))
     }
 
+    /// Whether this is the plaintext of a wrap of any repository.
+    pub(crate) fn is_wrap_text(text: &[u8]) -> bool {
+        let id = text.strip_prefix(b"copal-repository-key 1\n").and_then(|rest| rest.get(..32));
+        id.and_then(|id| std::str::from_utf8(id).ok()?.parse::<RepositoryId>().ok())
+            .is_some_and(|id| Self::from_wrap_text(text, &id).is_some())
+    }
+
     /// The MAC of `copal.json`.
     pub(crate) fn config_mac(&self, repository: &RepositoryId, encryption: &str) -> Option<blake3::Hash> {
         let key = derive("copal format 1: repository mac", &[self.0.as_ref()?.as_slice()]);

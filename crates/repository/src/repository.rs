@@ -13,7 +13,7 @@ use crate::keys::Keys;
 use crate::layout;
 use crate::operation::Ground;
 use crate::state::{KnownRepository, StateFolder};
-use crate::wrap::{self, Unlock, WrapKind};
+use crate::wrap::{self, Opened, Unlock, WrapKind};
 
 /// How a repository is worked with.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Repository {
                 let config = Config::parse(&bytes)?;
                 Ok(Some(Look { is_encrypted: config.encryption != Encryption::None }))
             }
-            Err(e) if e.kind() == StorageErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == StorageErrorKind::NotFound => require_nothing(storage).await.map(|()| None),
             Err(e) => Err(e.into()),
         }
     }
@@ -91,14 +91,8 @@ impl Repository {
         if Self::look(&storage).await?.is_some() {
             return Err(exists());
         }
-        if !storage.list_folders(Some(&layout::databases())).await?.is_empty() {
-            let message = format!("{} holds databases but no copal.json: it is a damaged repository", storage.url());
-            return Err(RepositoryError::new(RepositoryErrorKind::Damage, message)
-                .hint("bring copal.json back from another copy; creating a new one would not open these backups"));
-        }
-        for leftover in storage.list(&layout::keys()).await? {
-            storage.delete(&leftover.path).await?; // Of an `init` that was killed: no copal.json, no databases.
-        }
+        // Of an `init` that was killed, or of one that is under way at this moment and may yet be first.
+        let leftovers = storage.list(&layout::keys()).await?;
         let is_encrypted = passphrase.is_some() || !recipients.is_empty();
         let (encryption, keys) =
             if is_encrypted { (Encryption::Aes256Gcm, Keys::random()) } else { (Encryption::None, Keys::none()) };
@@ -127,6 +121,10 @@ impl Repository {
             }
             return Err(error.into());
         }
+        // Only now is it certain that these wrap no key that matters.
+        for leftover in leftovers {
+            storage.delete(&leftover.path).await?;
+        }
         let repository = Self { storage, keys, options, id, opened_with: written.into_iter().next() };
         repository.remember(encryption);
         Ok(repository)
@@ -136,14 +134,17 @@ impl Repository {
     ///
     /// Errors: `NotFound`; `Passphrase` if none fits; `Tampering` if encryption was switched off or the MAC is wrong.
     pub async fn open(storage: Arc<dyn Storage>, unlock: Option<&Unlock>, options: RepositoryOptions) -> Result<Self> {
-        let bytes = storage.get(&layout::config()).await.map_err(|e| match e.kind() {
-            StorageErrorKind::NotFound => RepositoryError::new(
-                RepositoryErrorKind::NotFound,
-                format!("there is no repository at {}", storage.url()),
-            )
-            .hint("create one with: copal init"),
-            _ => e.into(),
-        })?;
+        let bytes = match storage.get(&layout::config()).await {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == StorageErrorKind::NotFound => {
+                require_nothing(&storage).await?;
+                let message = format!("there is no repository at {}", storage.url());
+                return Err(
+                    RepositoryError::new(RepositoryErrorKind::NotFound, message).hint("create one with: copal init")
+                );
+            }
+            Err(e) => return Err(e.into()),
+        };
         let config = Config::parse(&bytes)?;
         let wraps = storage.list(&layout::keys()).await?;
         let (keys, opened_with) = match config.encryption {
@@ -233,11 +234,13 @@ impl Repository {
         write_wrap(&*self.storage, wrap::to_recipient(&self.keys, &self.id, recipient)?).await
     }
 
-    /// Adds a wrap for the new passphrase, then removes the one that opened the repository; returns the new id.
+    /// Adds a wrap for the new passphrase, then removes the one that opened the repository, unless that is a recovery
+    /// key; returns the new id.
     pub async fn change_passphrase(&self, passphrase: &Secret) -> Result<String> {
+        let used = self.wraps().await?.into_iter().find(|wrap| wrap.in_use && wrap.kind == Some(WrapKind::Passphrase));
         let added = self.add_passphrase(passphrase).await?;
-        if let Some(old) = &self.opened_with {
-            self.storage.delete(&layout::key(old)).await?;
+        if let Some(old) = used {
+            self.storage.delete(&layout::key(&old.id)).await?;
         }
         Ok(added)
     }
@@ -249,13 +252,28 @@ impl Repository {
             let message = format!("there is no key {id:?}");
             return Err(RepositoryError::new(RepositoryErrorKind::NotFound, message).hint("see: copal key list"));
         }
-        if wraps.len() == 1 {
+        // What is no wrap that anybody could open does not count.
+        if !wraps.iter().any(|w| w.id != id && w.kind.is_some()) {
             let message = "this is the last key; without it nobody could open the repository";
             return Err(
                 RepositoryError::new(RepositoryErrorKind::Usage, message).hint("add another one first: copal key add")
             );
         }
         Ok(self.storage.delete(&layout::key(id)).await?)
+    }
+}
+
+/// Where databases are and `copal.json` is not, there is a damaged repository and not none.
+async fn require_nothing(storage: &Arc<dyn Storage>) -> Result<()> {
+    match storage.list_folders(Some(&layout::databases())).await {
+        Ok(names) if names.is_empty() => Ok(()),
+        Ok(_) => {
+            let problem = format!("is missing, but there are databases: {} is a damaged repository", storage.url());
+            Err(RepositoryError::damage(&layout::config(), problem)
+                .hint("bring copal.json back from another copy; creating a new one would not open these backups"))
+        }
+        Err(e) if e.kind() == StorageErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -289,24 +307,51 @@ async fn unwrap_key(
         return Err(RepositoryError::new(RepositoryErrorKind::Passphrase, message)
             .hint("set COPAL_PASSPHRASE or COPAL_PASSPHRASE_FILE, or passphrase_file in copal.toml"));
     };
-    let mut candidates = 0;
-    for info in wraps {
-        let Some(id) = wrap_id(&info.path).filter(|_| info.size as usize <= wrap::MAX_WRAP_BYTES) else { continue };
-        let bytes = storage.get(&info.path).await?;
-        let fits = matches!(
-            (WrapKind::of(&bytes), unlock),
-            (Some(WrapKind::Passphrase), Unlock::Passphrase(_)) | (Some(WrapKind::RecoveryKey), Unlock::Identity(_))
-        );
-        if !fits {
+    let wraps: Vec<_> = wraps.iter().filter_map(|info| Some((wrap_id(&info.path)?, info))).collect();
+    if wraps.is_empty() {
+        let error =
+            RepositoryError::damage(&layout::keys(), "all keys are missing, without which nobody can read anything");
+        return Err(error.hint("bring the folder keys back from another copy of the repository"));
+    }
+    let (mut candidates, mut other_repository) = (0, false);
+    let mut damaged: Option<RepositoryError> = None;
+    for (id, info) in wraps {
+        let mut damage = |problem: &str| damaged = Some(RepositoryError::damage(&info.path, problem));
+        if info.size as usize > wrap::MAX_WRAP_BYTES {
+            damage("is no wrapped key: it is too large");
             continue;
+        }
+        let bytes = storage.get(&info.path).await?;
+        match (WrapKind::of(&bytes), unlock) {
+            (Some(WrapKind::Passphrase), Unlock::Passphrase(_))
+            | (Some(WrapKind::RecoveryKey), Unlock::Identity(_)) => {}
+            (Some(_), _) => continue,
+            (None, _) => {
+                damage(
+                    "is no wrapped key: it is not an age file, or one for something that this program does not know",
+                );
+                continue;
+            }
         }
         candidates += 1;
         let (repository, unlock) = (config.repository, unlock.clone());
         // scrypt takes a quarter of a second and 64 MiB: not on a thread that serves others.
         let opened = tokio::task::spawn_blocking(move || wrap::open(&bytes, &repository, &unlock));
-        if let Ok(Some(keys)) = opened.await {
-            return Ok((keys, id));
+        let failed = |e| RepositoryError::new(RepositoryErrorKind::Local, "a key could not be tried").because(e);
+        match opened.await.map_err(failed)? {
+            Opened::Keys(keys) => return Ok((keys, id)),
+            Opened::Wrong => {}
+            Opened::OtherRepository => other_repository = true,
+            Opened::Damaged(problem) => damage(&format!("is damaged: {problem}")),
         }
+    }
+    if other_repository {
+        return Err(tampered("the key that opens with this is another repository's; one of the two was exchanged"));
+    }
+    if let Some(error) = damaged {
+        return Err(
+            error.hint("no other key opens with this passphrase or identity; bring this one back, or use another")
+        );
     }
     let (what, hint) = match unlock {
         Unlock::Passphrase(_) => ("passphrase", "is it the passphrase of another repository? a recovery key works too"),

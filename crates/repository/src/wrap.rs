@@ -75,23 +75,54 @@ fn not_encrypted() -> RepositoryError {
     RepositoryError::new(RepositoryErrorKind::Usage, "the repository is not encrypted, so it has no keys")
 }
 
-/// The key inside a wrap; `None` if this is not the wrap's passphrase or identity, or the wrap is another repository's.
-pub(crate) fn open(wrap: &[u8], id: &RepositoryId, unlock: &Unlock) -> Option<Keys> {
-    let text: Zeroizing<Vec<u8>> = match unlock {
+/// What came of trying to open a wrap.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// The repository key.
+    Keys(Keys),
+    /// This is not the wrap's passphrase or identity, as far as one can tell.
+    Wrong,
+    /// It opens, but what it wraps is another repository's key.
+    OtherRepository,
+    /// It is not what age wrote.
+    Damaged(String),
+}
+
+/// Tries to open a wrap of the key of this repository.
+pub(crate) fn open(wrap: &[u8], id: &RepositoryId, unlock: &Unlock) -> Opened {
+    let text = match unlock {
         Unlock::Passphrase(passphrase) => {
             let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase.reveal().to_owned()));
             identity.set_max_work_factor(SCRYPT_MAX_LOG_N);
-            Zeroizing::new(age::decrypt(&identity, wrap).ok()?)
+            age::decrypt(&identity, wrap)
         }
         Unlock::Identity(file) => {
             let lines = file.reveal().lines().map(str::trim).filter(|l| l.starts_with("AGE-SECRET-KEY-1"));
-            let opened = lines
-                .filter_map(|line| age::x25519::Identity::from_str(line).ok())
-                .find_map(|identity| age::decrypt(&identity, wrap).ok())?;
-            Zeroizing::new(opened)
+            let identities = lines.filter_map(|line| age::x25519::Identity::from_str(line).ok());
+            let mut tried = Err(age::DecryptError::NoMatchingKeys);
+            for identity in identities {
+                tried = age::decrypt(&identity, wrap);
+                if tried.is_ok() {
+                    break;
+                }
+            }
+            tried
         }
     };
-    Keys::from_wrap_text(&text, id)
+    let text: Zeroizing<Vec<u8>> = match text {
+        Ok(text) => Zeroizing::new(text),
+        Err(
+            age::DecryptError::DecryptionFailed
+            | age::DecryptError::KeyDecryptionFailed
+            | age::DecryptError::NoMatchingKeys,
+        ) => return Opened::Wrong,
+        Err(error) => return Opened::Damaged(error.to_string()),
+    };
+    match Keys::from_wrap_text(&text, id) {
+        Some(keys) => Opened::Keys(keys),
+        None if Keys::is_wrap_text(&text) => Opened::OtherRepository,
+        None => Opened::Damaged("it does not hold a repository key".into()),
+    }
 }
 
 #[cfg(test)]
@@ -102,20 +133,25 @@ mod tests {
     fn wraps_open_with_what_they_were_made_for() {
         let (keys, id) = (Keys::random(), RepositoryId::random());
         let mac = |k: &Keys| k.config_mac(&id, "x").unwrap();
+        let opened = |outcome| match outcome {
+            Opened::Keys(keys) => mac(&keys),
+            other => panic!("{other:?}"),
+        };
         let right = Unlock::Passphrase(Secret::new("right"));
         let wrap = to_passphrase(&keys, &id, &Secret::new("right")).unwrap();
         assert_eq!(WrapKind::of(&wrap), Some(WrapKind::Passphrase));
-        assert_eq!(mac(&open(&wrap, &id, &right).unwrap()), mac(&keys));
-        assert!(open(&wrap, &id, &Unlock::Passphrase(Secret::new("wrong"))).is_none());
-        assert!(open(&wrap, &RepositoryId::random(), &right).is_none());
+        assert_eq!(opened(open(&wrap, &id, &right)), mac(&keys));
+        assert!(matches!(open(&wrap, &id, &Unlock::Passphrase(Secret::new("wrong"))), Opened::Wrong));
+        assert!(matches!(open(&wrap, &RepositoryId::random(), &right), Opened::OtherRepository));
+        assert!(matches!(open(&wrap[..wrap.len() / 4], &id, &right), Opened::Damaged(_)));
 
         let identity = age::x25519::Identity::generate();
         let wrap = to_recipient(&keys, &id, &identity.to_public().to_string()).unwrap();
         assert_eq!(WrapKind::of(&wrap), Some(WrapKind::RecoveryKey));
         use age::secrecy::ExposeSecret;
         let file = format!("# a comment\n{}\n", identity.to_string().expose_secret());
-        assert_eq!(mac(&open(&wrap, &id, &Unlock::Identity(Secret::new(file))).unwrap()), mac(&keys));
-        assert!(open(&wrap, &id, &right).is_none());
+        assert_eq!(opened(open(&wrap, &id, &Unlock::Identity(Secret::new(file)))), mac(&keys));
+        assert!(matches!(open(&wrap, &id, &right), Opened::Wrong));
         assert!(to_recipient(&keys, &id, "age1nonsense").is_err());
     }
 }
