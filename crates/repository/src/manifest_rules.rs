@@ -1,8 +1,8 @@
 //! What a manifest must satisfy before anything in it is used: it may come from a hostile hand when nothing is encrypted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use copal_core::{FileEntry, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody, ManifestHeader};
+use copal_core::{FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody, ManifestHeader};
 use copal_storage::ObjectPath;
 
 use crate::error::{RepositoryError, Result};
@@ -14,7 +14,7 @@ pub(crate) fn check(path: &ObjectPath, header: &ManifestHeader, body: &ManifestB
     if header.packs.iter().any(|(_, size)| *size > crate::pack::MAX_BYTES) {
         return broken("a pack is too large");
     }
-    let packs: HashSet<_> = header.packs.iter().map(|(id, _)| id).collect();
+    let packs: HashMap<_, _> = header.packs.iter().map(|(id, size)| (id, *size)).collect();
     if packs.len() != header.packs.len() || body.pack_use.len() != header.packs.len() {
         return broken("the list of packs contradicts itself");
     }
@@ -37,8 +37,10 @@ pub(crate) fn check(path: &ObjectPath, header: &ManifestHeader, body: &ManifestB
         if leaves.div_ceil(FANOUT as u64) != branches.len() as u64 {
             return broken("a page map has another size than its file");
         }
-        if branches.iter().any(|b| !packs.contains(&b.pack)) {
-            return broken("a page map lies in a pack that is not listed");
+        let lies_inside =
+            |b: &FrameRef| packs.get(&b.pack).is_some_and(|size| u64::from(b.offset) + u64::from(b.length) <= *size);
+        if !branches.iter().all(lies_inside) {
+            return broken("a page map lies outside of the packs that are listed");
         }
     }
     Ok(())

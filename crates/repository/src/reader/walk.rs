@@ -1,6 +1,6 @@
 //! Walking over the page map of a file, leaf by leaf, with bounded memory.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use copal_core::{FileEntry, FrameRef, ManifestHeader, PackId};
 
@@ -12,7 +12,7 @@ use crate::page_map::{FANOUT, Leaf, decode_branch, decode_leaf, page_count};
 /// A walk; gives every leaf with the place where it lies. Whatever a leaf says has been compared with the manifest.
 pub(crate) struct MapWalk<'a> {
     source: &'a FrameSource,
-    listed: HashSet<&'a PackId>,
+    listed: HashMap<&'a PackId, u64>,
     branches: VecDeque<&'a FrameRef>,
     pages: u64,
     next_branch: u64,
@@ -28,7 +28,7 @@ impl<'a> MapWalk<'a> {
         let FileEntry::Pages { length, page_size, head, branches, .. } = entry;
         Self {
             source,
-            listed: header.packs.iter().map(|(id, _)| id).collect(),
+            listed: header.packs.iter().map(|(id, size)| (id, *size)).collect(),
             branches: branches.iter().collect(),
             pages: page_count(*length, head.len(), *page_size).unwrap_or(0),
             next_branch: 0,
@@ -57,10 +57,13 @@ impl<'a> MapWalk<'a> {
     }
 
     fn require_listed(&self, refs: &[FrameRef], from: &PackId) -> Result<()> {
-        if refs.iter().all(|r| self.listed.contains(&r.pack)) {
+        let ends_inside = |r: &FrameRef| {
+            self.listed.get(&r.pack).is_some_and(|size| u64::from(r.offset) + u64::from(r.length) <= *size)
+        };
+        if refs.iter().all(ends_inside) {
             Ok(())
         } else {
-            Err(self.source.damage(from, "a page map refers to a pack that its manifest does not list"))
+            Err(self.source.damage(from, "a page map refers to something outside of the packs that its manifest lists"))
         }
     }
 
