@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::{Catalog, Database, Manifest};
 use crate::document;
-use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::error::{RepositoryError, RepositoryErrorKind, Result, exchanged_record};
 use crate::frame::Kind;
 use crate::layout::{self, Mark};
 use crate::listing::{DamagedBackup, missing_backups};
@@ -112,6 +112,7 @@ impl Repository {
         match self.prepare(database, &operation, &id, &catalog, options, context).await {
             Ok((session, sink)) => Ok((session, sink)),
             Err(error) => {
+                let error = operation.explain(error).await;
                 if let Some(operation) = Arc::into_inner(operation) {
                     operation.release().await;
                 }
@@ -159,7 +160,10 @@ impl Repository {
         let catalog = if blocked.did_something { &self.catalog(&database.name).await? } else { catalog };
         let mut damaged = Vec::new();
         damaged.extend(self.rollback(database, catalog));
+        damaged.extend(blocked.unreadable.iter().filter_map(DamagedBackup::without_id));
         let manifest = self.choose_base(database, catalog, &blocked, &mut damaged).await?;
+        // A plan that cannot be read may name any pack: then nothing is shared.
+        let manifest = manifest.filter(|_| blocked.unreadable.is_empty());
         damaged.extend(missing_backups(self, database, catalog).await?);
         let mut base = None;
         let mut avoid = self.database_state(database).damaged_packs();
@@ -205,14 +209,19 @@ impl Repository {
         blocked: &Blocked,
         damaged: &mut Vec<DamagedBackup>,
     ) -> Result<Option<Manifest>> {
+        let mut others = false;
         for id in catalog.backups.keys().rev().filter(|id| !blocked.manifests.contains(*id)) {
             match self.manifest(database, id).await {
                 Ok(manifest) => return Ok(Some(manifest)),
-                Err(error) if error.is_damage() => damaged.extend(DamagedBackup::of(&error, id)),
+                Err(error) if error.is_damage() => {
+                    others |= error.is_other_database();
+                    damaged.extend(DamagedBackup::of(&error, id));
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        // Sealed for that other database, the new backup could not be read once the right record is back.
+        if others { Err(exchanged_record(&database.name)) } else { Ok(None) }
     }
 
     /// The packs of a manifest that are not there with their sizes, by one listing.
@@ -237,12 +246,18 @@ impl Repository {
     /// Whether this machine remembers a newer backup than there is.
     pub(crate) fn rollback(&self, database: &Database, catalog: &Catalog) -> Option<DamagedBackup> {
         let known = self.database_state(database).newest()?.backup;
-        let is_there = catalog.backups.contains_key(&known) || catalog.tombstones.contains_key(&known);
-        let is_overtaken = catalog.newest().is_some_and(|newest| *newest > known);
-        (!is_there && !is_overtaken).then(|| DamagedBackup {
+        if catalog.newest().is_some_and(|newest| *newest >= known) {
+            return None;
+        }
+        // No prune drops the newest backup, so a tombstone in its place is none of ours.
+        let problem = if catalog.tombstones.contains_key(&known) {
+            "is empty, though this machine saw it and no prune drops the newest backup"
+        } else {
+            "is missing, though this machine saw it: the repository was rolled back to an earlier state"
+        };
+        Some(DamagedBackup {
             object: layout::backup(&database.name, &known),
-            problem: "is missing, though this machine saw it: the repository was rolled back to an earlier state"
-                .into(),
+            problem: problem.into(),
             backup: Some(known),
         })
     }
@@ -256,7 +271,10 @@ impl BackupSession {
 
     /// Waits for the content to be durable, looks that all of it is there, and creates the manifest.
     pub async fn commit(self, sink: BackupSink, facts: BackupFacts, context: &Context) -> Result<CommittedBackup> {
-        let result = self.try_commit(sink, facts, context).await;
+        let result = match self.try_commit(sink, facts, context).await {
+            Ok(committed) => Ok(committed),
+            Err(error) => Err(self.operation.explain(error).await),
+        };
         self.release().await;
         result
     }
@@ -295,10 +313,11 @@ impl BackupSession {
         let cipher = self.repository.keys.manifest(&self.database.id, &self.id);
         let bytes = document::encode(Kind::Manifest, &header, &body, &cipher)?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
-        self.operation.commit(bytes).await?;
         if facts.pin {
+            // Before the manifest: whoever finds the backup finds it pinned, also if this process stands still here.
             self.repository.set_mark(&self.database.name, &self.id, Mark::Pinned).await?;
         }
+        self.operation.commit(bytes).await?;
         let state = self.repository.database_state(&self.database);
         state.remember_newest(&KnownNewest { backup: self.id.clone(), manifest_hash: hash.clone() });
         let (id, manifest_hash) = (self.id.clone(), hash.clone());

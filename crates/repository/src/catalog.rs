@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, Document};
-use crate::error::{RepositoryError, RepositoryErrorKind, Result, is_absent};
+use crate::error::{OtherDatabase, RepositoryError, RepositoryErrorKind, Result, is_absent};
 use crate::frame::Kind;
 use crate::layout::{self, Mark};
 use crate::repository::Repository;
@@ -182,6 +182,9 @@ impl Repository {
             let mut error = RepositoryError::new(RepositoryErrorKind::Replay, message)
                 .hint("somebody moved objects within the repository; what is not named here is unharmed");
             error.object = Some(path.clone());
+            if header.backup == *id {
+                error = error.because(OtherDatabase { manifest: header.database, record: database.id });
+            }
             return Err(error);
         }
         let body = document.open(Kind::Manifest, &self.keys.manifest(&database.id, id))?;

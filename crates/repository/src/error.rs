@@ -1,6 +1,6 @@
 //! What can go wrong in a repository, carrying what it was about.
 
-use copal_core::{BackupId, Cancelled, FolderName};
+use copal_core::{BackupId, Cancelled, DatabaseId, FolderName};
 use copal_storage::{ObjectPath, StorageError, StorageErrorKind};
 
 /// Result of a repository call.
@@ -135,6 +135,31 @@ impl From<Cancelled> for RepositoryError {
     fn from(cancelled: Cancelled) -> Self {
         Self::new(RepositoryErrorKind::Cancelled, cancelled.to_string())
     }
+}
+
+/// A manifest in its own place whose database is not the one of the record: one of the two was exchanged.
+#[derive(Debug, thiserror::Error)]
+#[error("the manifest belongs to database {manifest}, the database record says {record}")]
+pub(crate) struct OtherDatabase {
+    pub(crate) manifest: DatabaseId,
+    pub(crate) record: DatabaseId,
+}
+
+impl RepositoryError {
+    /// Whether it may be the database record that was exchanged, rather than the manifest.
+    pub(crate) fn is_other_database(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is::<OtherDatabase>())
+    }
+}
+
+/// The record of a database whose manifests are all another database's.
+pub(crate) fn exchanged_record(database: &FolderName) -> RepositoryError {
+    let object = crate::layout::database(database);
+    let message = format!("{object}: is the record of another database, as no backup beside it belongs to this one");
+    let mut error = RepositoryError::new(RepositoryErrorKind::Replay, message)
+        .hint("bring the record back from another copy of the repository; until then these backups cannot be read");
+    error.object = Some(object);
+    error.about(database, None)
 }
 
 /// Whether an object is not there, as opposed to the whole folder or bucket.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Database, Manifest};
-use crate::error::{RepositoryError, Result};
+use crate::error::{RepositoryError, Result, exchanged_record};
 use crate::layout;
 use crate::plan;
 use crate::repository::Repository;
@@ -34,10 +34,15 @@ pub struct DamagedBackup {
 
 impl DamagedBackup {
     pub(crate) fn of(error: &RepositoryError, backup: &BackupId) -> Option<Self> {
+        Some(Self { backup: Some(backup.clone()), ..Self::without_id(error)? })
+    }
+
+    /// Damage that is of no backup in particular.
+    pub(crate) fn without_id(error: &RepositoryError) -> Option<Self> {
         let object = error.object.clone()?;
         let prefix = format!("{object}: ");
         let problem = error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned();
-        Some(Self { backup: Some(backup.clone()), object, problem })
+        Some(Self { backup: None, object, problem })
     }
 }
 
@@ -119,6 +124,7 @@ impl Repository {
             (id, manifest)
         });
         let mut read = read.buffer_unordered(PARALLEL);
+        let mut others = false;
         while let Some((id, manifest)) = read.next().await {
             match manifest {
                 Ok(manifest) => {
@@ -126,12 +132,20 @@ impl Repository {
                     cache.summaries.insert(id, (size, Summary::of(&manifest)));
                     changed = true;
                 }
-                Err(e) if e.is_damage() => listing.damaged.extend(DamagedBackup::of(&e, &id)),
+                Err(e) if e.is_damage() => {
+                    others |= e.is_other_database();
+                    listing.damaged.extend(DamagedBackup::of(&e, &id));
+                }
                 // Pruned since the listing.
                 Err(e) if e.kind() == crate::RepositoryErrorKind::Pruned => {}
                 Err(e) if e.kind() == crate::RepositoryErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
+        }
+        if others && cache.summaries.is_empty() {
+            // What this machine remembers is about the other database, too.
+            listing.damaged.extend(DamagedBackup::without_id(&exchanged_record(&database.name)));
+            return Ok(listing);
         }
         if changed {
             state.write(CACHE, &cache);
@@ -173,14 +187,13 @@ impl Repository {
             return Ok(Vec::new());
         }
         let planned = plan::planned(self, database).await?;
-        let lost = candidates.into_iter().filter(|id| !planned.contains(id));
-        Ok(lost
-            .map(|id| DamagedBackup {
-                object: layout::backup(&database.name, &id),
-                problem: "is missing: a later backup names it, and no prune removed it".into(),
-                backup: Some(id),
-            })
-            .collect())
+        let lost = candidates.into_iter().filter(|id| !planned.manifests.contains(id));
+        let lost = lost.map(|id| DamagedBackup {
+            object: layout::backup(&database.name, &id),
+            problem: "is missing: a later backup names it, and no prune removed it".into(),
+            backup: Some(id),
+        });
+        Ok(planned.unreadable.iter().filter_map(DamagedBackup::without_id).chain(lost).collect())
     }
 }
 

@@ -58,6 +58,21 @@ pub(crate) struct Blocked {
     pub(crate) manifests: BTreeSet<BackupId>,
     /// Whether anything in the repository was changed.
     pub(crate) did_something: bool,
+    /// Plans that cannot be read, so that nobody can tell what they name.
+    pub(crate) unreadable: Vec<RepositoryError>,
+}
+
+impl Blocked {
+    /// For whoever must know what all plans say.
+    pub(crate) fn require_readable(mut self) -> Result<Self> {
+        match self.unreadable.pop() {
+            None => Ok(self),
+            Some(error) => Err(error.hint(
+                "nothing was done, because nobody can tell what this prune deletes; bring the object back, \
+                 or delete it by hand if no copal works on this database anywhere: the next prune finds what it left",
+            )),
+        }
+    }
 }
 
 /// The ids of plans that are not finished.
@@ -66,7 +81,7 @@ async fn open_plans(repository: &Repository, database: &Database) -> Result<Vec<
     Ok(listed.iter().filter(|info| info.size > 0).filter_map(|info| info.path.file_name().parse().ok()).collect())
 }
 
-/// Finishes every plan of a database; one that may not be finished for lack of rights is reported.
+/// Finishes every plan of a database; one that cannot be read, or not finished for lack of rights, is reported.
 pub(crate) async fn finish_all(
     repository: &Repository,
     database: &Database,
@@ -76,7 +91,15 @@ pub(crate) async fn finish_all(
     let mut blocked = Blocked::default();
     for id in open_plans(repository, database).await? {
         context.note(format!("finishing the prune {id} that was interrupted"));
-        let Some(plan) = read(repository, database, &id).await? else { continue };
+        let plan = match read(repository, database, &id).await {
+            Ok(Some(plan)) => plan,
+            Ok(None) => continue,
+            Err(error) if error.is_damage() => {
+                blocked.unreadable.push(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         match execute(repository, database, &id, &plan, operation).await {
             Ok(()) => blocked.did_something = true,
             Err(error) if is_refusal(&error) => {
@@ -89,12 +112,14 @@ pub(crate) async fn finish_all(
     Ok(blocked)
 }
 
-/// Backups that unfinished plans name: they count as gone for whoever lists.
-pub(crate) async fn planned(repository: &Repository, database: &Database) -> Result<BTreeSet<BackupId>> {
-    let mut planned = BTreeSet::new();
+/// What unfinished plans say: their backups count as gone for whoever lists.
+pub(crate) async fn planned(repository: &Repository, database: &Database) -> Result<Blocked> {
+    let mut planned = Blocked::default();
     for id in open_plans(repository, database).await? {
-        if let Some(plan) = read(repository, database, &id).await? {
-            planned.extend(plan.manifests.into_iter().map(|(id, _)| id));
+        match read(repository, database, &id).await {
+            Ok(plan) => planned.manifests.extend(plan.into_iter().flat_map(|p| p.manifests).map(|(id, _)| id)),
+            Err(error) if error.is_damage() => planned.unreadable.push(error),
+            Err(error) => return Err(error),
         }
     }
     Ok(planned)

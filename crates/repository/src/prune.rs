@@ -42,9 +42,10 @@ pub struct Pruned {
 impl Repository {
     /// Says what a prune would do. Takes no lease.
     pub async fn plan_prune(&self, database: &Database, rules: &PruneRules) -> Result<Pruned> {
-        let planned = plan::planned(self, database).await?;
+        let planned = plan::planned(self, database).await?.require_readable()?;
         let mut catalog = self.catalog(&database.name).await?;
-        catalog.backups.retain(|id, _| !planned.contains(id));
+        catalog.backups.retain(|id, _| !planned.manifests.contains(id));
+        self.refuse_rolled_back(database, &catalog)?;
         let decisions = self.decide(&catalog, rules)?;
         let (_, pruned) = self.draft(database, &catalog, decisions, self.options.clock.wall()).await?;
         Ok(pruned)
@@ -55,7 +56,10 @@ impl Repository {
         let id = BackupId::new(self.options.clock.wall());
         let commit = layout::plan(&database.name, &id);
         let operation = Operation::begin(&self.ground(), &database.name, "prune", commit, context).await?;
-        let result = self.prune_holding(database, rules, &id, &operation, context).await;
+        let result = match self.prune_holding(database, rules, &id, &operation, context).await {
+            Ok(pruned) => Ok(pruned),
+            Err(error) => Err(operation.explain(error).await),
+        };
         operation.release().await;
         result
     }
@@ -68,8 +72,9 @@ impl Repository {
         operation: &Operation,
         context: &Context,
     ) -> Result<Pruned> {
-        plan::finish_all(self, database, operation, context).await?;
+        plan::finish_all(self, database, operation, context).await?.require_readable()?;
         let catalog = self.catalog(&database.name).await?;
+        self.refuse_rolled_back(database, &catalog)?;
         let decisions = self.decide(&catalog, rules)?;
         // The store's own clock, as the lease that we have just written tells it.
         let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
@@ -82,6 +87,17 @@ impl Repository {
         // We hold the lease: whoever left staging files here is dead or can no longer commit.
         self.storage.sweep_staging(&layout::database_folder(&database.name), Duration::ZERO).await?;
         Ok(pruned)
+    }
+
+    /// While the newest backup is missing, what it needs looks like garbage.
+    fn refuse_rolled_back(&self, database: &Database, catalog: &Catalog) -> Result<()> {
+        let Some(missing) = self.rollback(database, catalog) else { return Ok(()) };
+        let message = format!("{}: {}", missing.object, missing.problem);
+        let hint = "nothing was deleted; bring the object back from another copy, or make a backup: \
+                    from then on that one counts as the newest";
+        let mut error = RepositoryError::new(RepositoryErrorKind::Rollback, message).hint(hint);
+        error.object = Some(missing.object);
+        Err(error.about(&database.name, missing.backup.as_ref()))
     }
 
     fn decide(&self, catalog: &Catalog, rules: &PruneRules) -> Result<Vec<Decision>> {
@@ -161,7 +177,9 @@ impl Repository {
     /// Reads many manifests, several at a time.
     pub(crate) async fn manifests(&self, database: &Database, ids: &[&BackupId]) -> Vec<(BackupId, Result<Manifest>)> {
         use futures::StreamExt;
-        futures::stream::iter(ids.iter().map(|id| (*id).clone()))
+        // Owned, not borrowed by a lazy iterator: else the compiler cannot tell that the future is `Send`.
+        let ids: Vec<BackupId> = ids.iter().copied().cloned().collect();
+        futures::stream::iter(ids)
             .map(|id| async move {
                 let manifest = self.manifest(database, &id).await;
                 (id, manifest)

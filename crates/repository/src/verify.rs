@@ -31,6 +31,10 @@ impl Repository {
                 context.note(format!("the backup is sound, but that could not be written down: {error}"));
             }
         } else {
+            // Retention must not count on this backup any more; where deleting is not allowed, the report has to do.
+            if let Err(error) = self.storage.delete(&layout::mark(&database.name, &id, Mark::Verified)).await {
+                context.note(format!("the backup is still marked as verified: {error}"));
+            }
             let packs = damaged.iter().filter_map(|d| d.object.file_name().parse::<PackId>().ok());
             self.database_state(database).remember_damaged_packs(packs);
         }
@@ -42,7 +46,10 @@ impl Repository {
         // A prune that begins meanwhile would not see the mark; so this is an operation too, though nothing commits it.
         let own = layout::plan(&database.name, &BackupId::new(self.options.clock.wall()));
         let operation = Operation::begin(&self.ground(), &database.name, "pin", own, context).await?;
-        let result = self.set_pinned_holding(database, id, pinned, &operation, context).await;
+        let result = match self.set_pinned_holding(database, id, pinned, &operation, context).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(operation.explain(error).await),
+        };
         operation.release().await;
         result
     }
@@ -55,7 +62,7 @@ impl Repository {
         operation: &Operation,
         context: &Context,
     ) -> Result<()> {
-        let blocked = plan::finish_all(self, database, operation, context).await?;
+        let blocked = plan::finish_all(self, database, operation, context).await?.require_readable()?;
         if blocked.manifests.contains(id) {
             let message = format!("backup {id} of {} is being pruned", database.name);
             return Err(RepositoryError::new(RepositoryErrorKind::Pruned, message));
@@ -66,8 +73,7 @@ impl Repository {
             return Ok(self.storage.delete(&layout::mark(&database.name, id, Mark::Pinned)).await?);
         }
         self.set_mark(&database.name, id, Mark::Pinned).await?;
-        // Whoever took over while we slept may have planned without the mark.
-        operation.check()?;
-        self.manifest(database, id).await.map(|_| ())
+        // Whoever took over while we slept may have planned without the mark, however little time our clock shows.
+        operation.require_not_cancelled().await
     }
 }

@@ -141,3 +141,88 @@ pub async fn restore(
     .await
     .unwrap()
 }
+
+/// A clock on which short waits are over at once, so that giving up on a dead holder takes no time; renewals, which
+/// wait longer, keep to real time.
+#[derive(Debug, Default)]
+pub struct HastyClock {
+    ahead: Mutex<Duration>,
+    origin: Option<std::time::Instant>,
+}
+
+impl HastyClock {
+    pub fn shared() -> Arc<Self> {
+        Arc::new(Self { ahead: Mutex::default(), origin: Some(std::time::Instant::now()) })
+    }
+}
+
+#[async_trait::async_trait]
+impl copal_storage::Clock for HastyClock {
+    fn wall(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.ahead.lock().unwrap() + self.origin.map_or(Duration::ZERO, |o| o.elapsed())
+    }
+
+    fn boot(&self) -> Duration {
+        self.origin.map_or(Duration::ZERO, |o| o.elapsed())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        if duration > Duration::from_secs(10) {
+            tokio::time::sleep(duration).await;
+        } else {
+            *self.ahead.lock().unwrap() += duration;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Options with a [`HastyClock`] and this state folder.
+pub fn hasty(state: &std::path::Path) -> RepositoryOptions {
+    RepositoryOptions { state: StateFolder::at(state), lease_ttl: Duration::from_secs(60), clock: HastyClock::shared() }
+}
+
+/// A recovery key: opens at once, where a passphrase takes a quarter of a second.
+pub struct RecoveryKey {
+    pub recipient: String,
+    pub identity: Secret,
+}
+
+impl RecoveryKey {
+    pub fn generate() -> Self {
+        use age::secrecy::ExposeSecret;
+        let identity = age::x25519::Identity::generate();
+        let text = identity.to_string().expose_secret().to_owned();
+        Self { recipient: identity.to_public().to_string(), identity: Secret::new(text) }
+    }
+
+    pub fn unlock(&self) -> Unlock {
+        Unlock::Identity(self.identity.clone())
+    }
+}
+
+/// Copies a folder of state.
+pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Rules that keep so many backups.
+pub fn keep_last(n: u32) -> copal_repository::PruneRules {
+    copal_repository::PruneRules {
+        keep: copal_core::Keep { last: Some(n), ..Default::default() },
+        zone: jiff::tz::TimeZone::UTC,
+        trust_clock: true,
+    }
+}

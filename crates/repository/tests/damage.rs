@@ -1,0 +1,585 @@
+//! The damage matrix: every object of a repository, deleted, cut, flipped and swapped, against everything that reads it.
+//!
+//! The expectations are rules over the whole matrix rather than cases. Above all: a restore gives the exact bytes or
+//! an error that names the object, and what does not need the damaged object restores. Where damage may go unnoticed, because
+//! nothing depends on it or because it looks like what Copal does itself, a method of `Case` says where and why.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{RecoveryKey, copy_folder, database, file_bytes, hasty, keep_last};
+use copal_core::{BackupId, Context};
+use copal_repository::{Repository, RepositoryError, RepositoryErrorKind as Kind};
+use copal_storage::fault::{Action, Fault, FaultStorage};
+use copal_storage::{MemoryStorage, Method, ObjectPath, Storage};
+use futures::StreamExt;
+
+const PAGE: usize = 1024;
+
+/// What an object is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Config,
+    Key,
+    Readme,
+    Lease,
+    Record,
+    Manifest,
+    Pack,
+    Pinned,
+    Verified,
+    Plan,
+}
+
+impl Role {
+    fn of(path: &ObjectPath) -> Self {
+        let parts: Vec<&str> = path.as_str().split('/').collect();
+        match parts.as_slice() {
+            ["copal.json"] => Self::Config,
+            ["README.txt"] => Self::Readme,
+            ["keys", _] => Self::Key,
+            ["leases", _] => Self::Lease,
+            ["databases", _, "database"] => Self::Record,
+            ["databases", _, "backups", _] => Self::Manifest,
+            ["databases", _, "packs", _] => Self::Pack,
+            ["databases", _, "plans", _] => Self::Plan,
+            ["databases", _, "marks", mark] if mark.ends_with(".pinned") => Self::Pinned,
+            ["databases", _, "marks", _] => Self::Verified,
+            _ => panic!("an object of no known kind: {path}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    Delete,
+    Empty,
+    Half,
+    OneByteShort,
+    /// One bit at so many thousandths of the object.
+    Flip(usize),
+    SwapWithinDatabase,
+    SwapWithOther,
+}
+
+const DAMAGES: [Damage; 11] = [
+    Damage::Delete,
+    Damage::Empty,
+    Damage::Half,
+    Damage::OneByteShort,
+    Damage::Flip(0),
+    Damage::Flip(60),
+    Damage::Flip(300),
+    Damage::Flip(500),
+    Damage::Flip(1000),
+    Damage::SwapWithinDatabase,
+    Damage::SwapWithOther,
+];
+
+/// A repository with two databases of three backups each; of the first, the first backup is pinned and verified.
+struct Fixture {
+    memory: MemoryStorage,
+    /// Another repository, for swaps of what there is one of.
+    other: MemoryStorage,
+    state: tempfile::TempDir,
+    key: Option<RecoveryKey>,
+    bytes: Vec<Vec<u8>>,
+    backups: Vec<BackupId>,
+    /// For each backup everything that its restore needs.
+    needs: Vec<BTreeSet<ObjectPath>>,
+    /// The packs that a prune of the undamaged repository deletes.
+    prunable: BTreeSet<ObjectPath>,
+    /// Whether a prune was killed right after its plan was written.
+    interrupted: bool,
+}
+
+fn path(text: impl AsRef<str>) -> ObjectPath {
+    ObjectPath::parse(text.as_ref()).unwrap()
+}
+
+fn storage(memory: &MemoryStorage) -> Arc<dyn Storage> {
+    Arc::new(memory.clone())
+}
+
+fn contents_of(seed: u64) -> Vec<Vec<u8>> {
+    let first = file_bytes(seed, PAGE * 40 + 100);
+    let mut second = first.clone();
+    second[..8 * PAGE].copy_from_slice(&file_bytes(seed + 1, 8 * PAGE));
+    let mut third = second.clone();
+    third[8 * PAGE..12 * PAGE].copy_from_slice(&file_bytes(seed + 2, 4 * PAGE));
+    vec![first, second, third]
+}
+
+impl Fixture {
+    async fn new(encrypted: bool, interrupted: bool) -> Self {
+        let (memory, other) = (MemoryStorage::new(), MemoryStorage::new());
+        let state = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let key = encrypted.then(RecoveryKey::generate);
+        let recipients: Vec<String> = key.iter().map(|k| k.recipient.clone()).collect();
+        let create = |m: &MemoryStorage, s: &tempfile::TempDir| {
+            Repository::create(storage(m), None, Box::leak(recipients.clone().into_boxed_slice()), hasty(s.path()))
+        };
+        create(&other, &elsewhere).await.unwrap();
+        let repository = create(&memory, &state).await.unwrap();
+        let (mut backups, mut needs) = (Vec::new(), Vec::new());
+        for (name, seed) in [("b", 100), ("a", 1)] {
+            let database = database(&repository, name).await;
+            for (i, bytes) in contents_of(seed).iter().enumerate() {
+                let made = common::backup(&repository, &database, bytes, PAGE).await.unwrap().manifest;
+                if name == "a" {
+                    let id = made.header.backup.clone();
+                    let mut needed: BTreeSet<_> = made.header.packs.iter().map(|(p, _)| format!("packs/{p}")).collect();
+                    needed.insert(format!("backups/{id}"));
+                    needs.push(needed.iter().map(|n| path(format!("databases/a/{n}"))).collect());
+                    backups.push(id.clone());
+                }
+                if i == 0 {
+                    let id = &made.header.backup;
+                    repository.verify(&database, made.clone(), &Context::silent()).await.unwrap();
+                    repository.set_pinned(&database, id, true, &Context::silent()).await.unwrap();
+                }
+            }
+            let listing = repository.listing(&database).await.unwrap();
+            assert!(listing.damaged.is_empty() && listing.backups.len() == 3);
+        }
+        assert_eq!(needs.iter().map(BTreeSet::len).collect::<Vec<_>>(), [2, 3, 4], "packs are shared");
+        let pruned = memory.fork();
+        let unlock = key.as_ref().map(RecoveryKey::unlock);
+        let pruner = Repository::open(storage(&pruned), unlock.as_ref(), hasty(elsewhere.path())).await.unwrap();
+        let a = database(&pruner, "a").await;
+        pruner.prune(&a, &keep_last(1), &Context::silent()).await.unwrap();
+        let left = pruned.contents();
+        let prunable = memory.contents().into_keys().filter(|p| Role::of(p) == Role::Pack && !left.contains_key(p));
+        let prunable = prunable.collect();
+        if interrupted {
+            for name in ["a", "b"] {
+                let faulty = FaultStorage::new(storage(&memory));
+                let under = format!("databases/{name}/backups");
+                faulty.plan(Fault::at(1, Action::Kill).on(Method::GetVersioned).under(under));
+                let repository =
+                    Repository::open(Arc::new(faulty), unlock.as_ref(), hasty(elsewhere.path())).await.unwrap();
+                let database = database(&repository, name).await;
+                repository.prune(&database, &keep_last(1), &Context::silent()).await.unwrap_err();
+            }
+        }
+        let bytes = contents_of(1);
+        Self { memory, other, state, key, bytes, backups, needs, prunable, interrupted }
+    }
+
+    /// The objects that are damaged, one a time: the repository's own and those of the first database.
+    fn objects(&self) -> Vec<ObjectPath> {
+        let all = self.memory.contents().into_keys();
+        let wanted = |p: &ObjectPath| {
+            let is_ours = !p.as_str().starts_with("databases/b/") && p.as_str() != "leases/b";
+            is_ours && (!self.interrupted || matches!(Role::of(p), Role::Plan | Role::Lease))
+        };
+        all.filter(wanted).collect()
+    }
+
+    /// Another object of the same kind: its bytes, and where the damaged one's bytes go.
+    fn partner(&self, object: &ObjectPath, damage: Damage) -> Option<(ObjectPath, Bytes)> {
+        let all = self.memory.contents();
+        let same_kind = |p: &ObjectPath| p != object && Role::of(p) == Role::of(object);
+        match (damage, Role::of(object)) {
+            (Damage::SwapWithOther, Role::Config | Role::Key) => {
+                self.other.contents().into_iter().find(|(p, _)| Role::of(p) == Role::of(object))
+            }
+            (Damage::SwapWithOther, _) => all
+                .into_iter()
+                .find(|(p, _)| same_kind(p) && (p.as_str().contains("/b/") || p.as_str().ends_with("/b"))),
+            _ => all.into_iter().find(|(p, _)| same_kind(p) && p.as_str().starts_with("databases/a/")),
+        }
+    }
+
+    /// A copy with that damage; `None` if it cannot be done or changes nothing.
+    async fn damaged(&self, object: &ObjectPath, damage: Damage) -> Option<MemoryStorage> {
+        let memory = self.memory.fork();
+        let bytes = memory.get(object).await.unwrap();
+        let changed = match damage {
+            Damage::Delete => {
+                memory.delete(object).await.unwrap();
+                return Some(memory);
+            }
+            Damage::Empty => Bytes::new(),
+            Damage::Half => bytes.slice(..bytes.len() / 2),
+            Damage::OneByteShort => bytes.slice(..bytes.len().saturating_sub(1)),
+            Damage::Flip(thousandths) => {
+                let mut flipped = bytes.to_vec();
+                let at = flip_position(bytes.len(), thousandths);
+                *flipped.get_mut(at)? ^= 1;
+                flipped.into()
+            }
+            Damage::SwapWithinDatabase | Damage::SwapWithOther => {
+                let (theirs, content) = self.partner(object, damage)?;
+                if self.memory.contents().contains_key(&theirs) {
+                    memory.put(&theirs, bytes.clone());
+                }
+                content
+            }
+        };
+        if changed == bytes {
+            return None;
+        }
+        memory.put(object, changed);
+        Some(memory)
+    }
+}
+
+fn flip_position(length: usize, thousandths: usize) -> usize {
+    (length * thousandths / 1000).min(length.saturating_sub(1))
+}
+
+/// Everything about one case, and what went wrong with it.
+struct Case<'a> {
+    fixture: &'a Fixture,
+    object: ObjectPath,
+    damage: Damage,
+    warm: bool,
+    failures: Vec<String>,
+}
+
+impl Case<'_> {
+    fn role(&self) -> Role {
+        Role::of(&self.object)
+    }
+
+    fn is_newest_manifest(&self) -> bool {
+        self.object == self.manifest(2)
+    }
+
+    fn manifest(&self, i: usize) -> ObjectPath {
+        path(format!("databases/a/backups/{}", self.fixture.backups[i]))
+    }
+
+    /// The objects whose bytes are wrong now: a swap within the database hurts two.
+    fn hurt(&self) -> BTreeSet<ObjectPath> {
+        let mut hurt = BTreeSet::from([self.object.clone()]);
+        if self.damage == Damage::SwapWithinDatabase {
+            hurt.extend(self.fixture.partner(&self.object, self.damage).map(|(theirs, _)| theirs));
+        }
+        hurt
+    }
+
+    /// A pack's magic and the lengths between its frames are for whoever has lost the page map; no reader uses them.
+    fn hits_unused_bytes(&self) -> bool {
+        let Damage::Flip(thousandths) = self.damage else { return false };
+        let bytes = &self.fixture.memory.contents()[&self.object];
+        let at = flip_position(bytes.len(), thousandths);
+        let mut frame = 8;
+        while let Some(length) = bytes.get(frame..frame + 4).filter(|_| at >= frame) {
+            if at < frame + 4 {
+                return true;
+            }
+            frame += 4 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        }
+        at < 8
+    }
+
+    /// Whether the listing cannot know that this manifest is damaged.
+    fn listing_may_miss_it(&self) -> bool {
+        match self.damage {
+            // By format an empty manifest is a tombstone and a missing one was never there; for one in the middle the
+            // chain knows better, for the newest this machine's memory.
+            Damage::Empty => !(self.is_newest_manifest() && self.warm),
+            Damage::Delete => self.is_newest_manifest() && !self.warm,
+            // Summaries are remembered with the manifest's size; only reading again would tell.
+            Damage::Flip(_) => self.warm,
+            _ => false,
+        }
+    }
+
+    /// A listing of packs shows sizes; what is wrong inside of a pack is found by whoever reads it.
+    fn keeps_its_size(&self) -> bool {
+        match self.damage {
+            Damage::Flip(_) => true,
+            Damage::SwapWithinDatabase | Damage::SwapWithOther => {
+                let length = |p: &ObjectPath| self.fixture.memory.contents().get(p).map(Bytes::len);
+                self.fixture.partner(&self.object, self.damage).is_some_and(|(p, _)| length(&p) == length(&self.object))
+            }
+            _ => false,
+        }
+    }
+
+    /// A deleted or emptied manifest is a deleted backup to everybody who has not seen it.
+    fn is_no_backup_any_more(&self) -> bool {
+        let looks_deleted = matches!(self.damage, Damage::Delete | Damage::Empty);
+        self.role() == Role::Manifest && looks_deleted && !self.warm
+    }
+
+    fn check(&mut self, what: &str, is_right: bool, found: &dyn std::fmt::Debug) {
+        if !is_right {
+            let Self { object, damage, warm, fixture, .. } = self;
+            let (encrypted, interrupted) = (fixture.key.is_some(), fixture.interrupted);
+            self.failures.push(format!(
+                "{object} {damage:?} (encrypted {encrypted}, warm {warm}, interrupted {interrupted}): {what}: {found:?}"
+            ));
+        }
+    }
+
+    fn names_what_is_hurt(&self, error: &RepositoryError) -> bool {
+        error.is_damage() && error.object.as_ref().is_some_and(|o| self.hurt().contains(o))
+    }
+
+    async fn run(mut self) -> Vec<String> {
+        let fixture = self.fixture;
+        let Some(memory) = fixture.damaged(&self.object, self.damage).await else { return Vec::new() };
+        let state = tempfile::tempdir().unwrap();
+        if self.warm {
+            copy_folder(fixture.state.path(), state.path());
+        }
+        let before_verify = tempfile::tempdir().unwrap();
+        let unlock = fixture.key.as_ref().map(RecoveryKey::unlock);
+        let opened = Repository::open(storage(&memory), unlock.as_ref(), hasty(state.path())).await;
+        copy_folder(state.path(), before_verify.path());
+        let repository = match opened {
+            Ok(repository) => repository,
+            Err(error) => {
+                self.expect_not_opened(&error);
+                return self.failures;
+            }
+        };
+        if self.role() == Role::Key || (self.role() == Role::Config && fixture.key.is_some()) {
+            self.check("opened", false, &());
+        }
+        let database = match repository.database(&path_name("a")).await {
+            Ok(Some(database)) => database,
+            Ok(None) => {
+                self.check("the database is not found", false, &());
+                return self.failures;
+            }
+            Err(error) => {
+                self.check("the record is damaged", self.role() == Role::Record, &error);
+                self.check("record: names it", self.names_what_is_hurt(&error), &error);
+                return self.failures;
+            }
+        };
+        self.listing(&repository, &database).await;
+        self.next_backup(&memory, before_verify.path(), false).await;
+        self.prune(&memory, state.path()).await;
+        let mut sound = Vec::new();
+        for i in 0..3 {
+            sound.push(self.read_back(&repository, &database, i).await);
+        }
+        self.next_backup(&memory, state.path(), true).await;
+        self.failures
+    }
+
+    fn expect_not_opened(&mut self, error: &RepositoryError) {
+        let is_right = match self.role() {
+            Role::Config => self.names_what_is_hurt(error) || error.kind() == Kind::Unsupported,
+            // A key that decrypts to nothing cannot be told from one that is not ours.
+            Role::Key => self.names_what_is_hurt(error) || error.kind() == Kind::Passphrase,
+            _ => false,
+        };
+        // Which of the two was exchanged nobody can tell, and a folder without keys is named as a whole.
+        let named_otherwise = match self.damage {
+            Damage::SwapWithOther => error.kind() == Kind::Tampering,
+            Damage::Delete => error.object == Some(path("keys")),
+            _ => false,
+        };
+        let is_right = is_right || self.role() == Role::Key && named_otherwise;
+        self.check("open", is_right, error);
+    }
+
+    async fn listing(&mut self, repository: &Repository, database: &copal_repository::Database) {
+        let listing = match repository.listing(database).await {
+            Ok(listing) => listing,
+            Err(error) => return self.check("listing", false, &error),
+        };
+        let named: BTreeSet<ObjectPath> = listing.damaged.iter().map(|d| d.object.clone()).collect();
+        let listed: BTreeSet<BackupId> = listing.backups.iter().map(|b| b.id.clone()).collect();
+        if self.role() == Role::Record {
+            return self.check("listing: names the record", named.contains(&self.object), &named);
+        }
+        for i in 0..3 {
+            let object = self.manifest(i);
+            let is_hurt = self.hurt().contains(&object);
+            let is_listed = listed.contains(&self.fixture.backups[i]);
+            if !is_hurt {
+                self.check("listing: has what is unharmed", is_listed && !named.contains(&object), &named);
+            } else if !self.listing_may_miss_it() {
+                self.check("listing: names the manifest", named.contains(&object) && !is_listed, &named);
+            }
+        }
+        let others: Vec<_> = named.iter().filter(|n| !self.hurt().contains(*n)).collect();
+        self.check("listing: names nothing else", others.is_empty(), &others);
+    }
+
+    /// Verifies and restores one backup; gives whether it is whole.
+    async fn read_back(&mut self, repository: &Repository, database: &copal_repository::Database, i: usize) -> bool {
+        let id = self.fixture.backups[i].clone();
+        let hurt = self.hurt();
+        let is_hurt = hurt.iter().any(|o| self.fixture.needs[i].contains(o)) || self.role() == Role::Record;
+        let manifest = match repository.manifest(database, &id).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let gone = match self.damage {
+                    Damage::Delete => error.kind() == Kind::NotFound,
+                    Damage::Empty => error.kind() == Kind::Pruned,
+                    _ => self.names_what_is_hurt(&error) || self.role() == Role::Record && error.is_damage(),
+                };
+                self.check("manifest", is_hurt && gone, &error);
+                return false;
+            }
+        };
+        let restored = common::restore(repository, database, manifest.clone()).await;
+        let damaged = repository.verify(database, manifest, &Context::silent()).await.unwrap();
+        // Its own packs a backup uses to the last byte; of older ones it may not need what is damaged.
+        let must_fail = hurt.iter().any(|o| {
+            self.fixture.needs[i].contains(o) && (Role::of(o) != Role::Pack || o.as_str().contains(id.as_str()))
+        }) && !(self.role() == Role::Pack && self.hits_unused_bytes());
+        match &restored {
+            Ok(bytes) => {
+                self.check("restored other bytes", *bytes == self.fixture.bytes[i], &i);
+                self.check("restored in spite of damage", !must_fail, &i);
+                self.check("verify finds what restoring does not", damaged.is_empty(), &damaged);
+            }
+            Err(error) => {
+                self.check("an unharmed backup does not restore", is_hurt, error);
+                self.check("restoring names the object", self.names_what_is_hurt(error), error);
+                let named = damaged.iter().all(|d| hurt.contains(&d.object));
+                self.check("verify names the object", named && !damaged.is_empty(), &damaged);
+                let marks = repository.catalog(&database.name).await.unwrap().verified;
+                self.check("a damaged backup counts as verified", !marks.contains(&id), &marks);
+            }
+        }
+        restored.is_ok()
+    }
+
+    /// The next backup, on a copy: it is sound, or nothing may be written at all.
+    async fn next_backup(&mut self, memory: &MemoryStorage, state: &std::path::Path, verified: bool) {
+        let what = if verified { "backup after verify" } else { "backup" };
+        let memory = memory.fork();
+        let own_state = tempfile::tempdir().unwrap();
+        copy_folder(state, own_state.path());
+        let unlock = self.fixture.key.as_ref().map(RecoveryKey::unlock);
+        let repository = Repository::open(storage(&memory), unlock.as_ref(), hasty(own_state.path())).await.unwrap();
+        let database = database(&repository, "a").await;
+        let mut bytes = self.fixture.bytes[2].clone();
+        bytes[20 * PAGE] ^= 1;
+        let made = match common::backup(&repository, &database, &bytes, PAGE).await {
+            Ok(made) => made,
+            Err(error) => {
+                // Without knowing whose lease it was, nobody can make that operation's commit impossible.
+                let may_refuse = matches!(self.role(), Role::Lease | Role::Record);
+                self.check(what, may_refuse && self.names_what_is_hurt(&error), &error);
+                return;
+            }
+        };
+        self.check("backup with another database's record", self.role() != Role::Record, &());
+        let newest_needs = &self.fixture.needs[2];
+        let is_unaware = !verified && self.role() == Role::Pack && self.keeps_its_size();
+        let named: Vec<_> = made.damaged.iter().map(|d| d.object.clone()).collect();
+        let is_hurt = self.hurt().iter().any(|o| newest_needs.contains(o));
+        // Known damage is avoided; what only reading shows is not told again.
+        let cannot_know = self.role() == Role::Pack && self.keeps_its_size() || self.is_no_backup_any_more();
+        if is_hurt && !cannot_know {
+            self.check("backup: names the object", named.iter().any(|n| self.hurt().contains(n)), &named);
+        }
+        let restored = common::restore(&repository, &database, made.manifest.clone()).await;
+        match restored {
+            Ok(found) => self.check("the next backup restores other bytes", found == bytes, &()),
+            Err(error) => {
+                self.check(&format!("{what} shares damage"), is_unaware, &error);
+                self.check("the next backup names the object", self.names_what_is_hurt(&error), &error);
+                return;
+            }
+        }
+        let damaged = repository.verify(&database, made.manifest, &Context::silent()).await.unwrap();
+        self.check(&format!("{what} is damaged"), damaged.is_empty(), &damaged);
+    }
+
+    /// A prune, on a copy: it deletes no more than that of the undamaged repository, and nothing that still restores.
+    async fn prune(&mut self, memory: &MemoryStorage, state: &std::path::Path) {
+        let memory = memory.fork();
+        let before = memory.contents();
+        let own_state = tempfile::tempdir().unwrap();
+        copy_folder(state, own_state.path());
+        let unlock = self.fixture.key.as_ref().map(RecoveryKey::unlock);
+        let repository = Repository::open(storage(&memory), unlock.as_ref(), hasty(own_state.path())).await.unwrap();
+        let database = database(&repository, "a").await;
+        let whole = |after: &BTreeMap<ObjectPath, Bytes>, i: usize| {
+            self.fixture.needs[i].iter().all(|o| before.contains_key(o) && after.get(o) == before.get(o))
+        };
+        let pruned = repository.prune(&database, &keep_last(1), &Context::silent()).await;
+        let after = memory.contents();
+        let gone: BTreeSet<&ObjectPath> = before
+            .keys()
+            .filter(|p| matches!(Role::of(p), Role::Pack | Role::Manifest))
+            .filter(|p| after.get(*p) != before.get(*p))
+            .collect();
+        match pruned {
+            Err(error) => {
+                let may_refuse = matches!(self.role(), Role::Manifest | Role::Plan | Role::Lease | Role::Record);
+                let names = self.names_what_is_hurt(&error) || self.role() == Role::Record && error.is_damage();
+                let is_right = may_refuse && names;
+                let is_right = is_right && gone.is_empty();
+                self.check("prune", is_right, &(error, gone));
+            }
+            Ok(_) => {
+                let expected = |p: &&ObjectPath| {
+                    let is_second = **p == self.manifest(1);
+                    // Its mark is lost.
+                    let was_unpinned = self.role() == Role::Pinned && **p == self.manifest(0);
+                    let is_garbage = self.is_no_backup_any_more() && p.as_str().contains(self.object.file_name());
+                    is_second || was_unpinned || is_garbage || self.fixture.prunable.contains(*p)
+                };
+                let extra: Vec<_> = gone.iter().copied().filter(|p| !expected(p)).collect();
+                self.check("prune deletes more", extra.is_empty(), &extra);
+                let kept: Vec<bool> = (0..3).map(|i| whole(&after, i)).collect();
+                let must_stay = [self.role() != Role::Pinned, false, true];
+                for i in 0..3 {
+                    let was_whole = self.fixture.needs[i].is_disjoint(&self.hurt());
+                    let is_right = kept[i] || !must_stay[i] || !was_whole;
+                    self.check("prune hurts what it keeps", is_right, &(i, &gone));
+                }
+            }
+        }
+    }
+}
+
+fn path_name(name: &str) -> copal_core::FolderName {
+    name.parse().unwrap()
+}
+
+async fn matrix(encrypted: bool, interrupted: bool) {
+    let fixture = Fixture::new(encrypted, interrupted).await;
+    let objects = fixture.objects();
+    let roles: BTreeSet<Role> = objects.iter().map(Role::of).collect();
+    if interrupted {
+        assert!(roles.contains(&Role::Plan) && roles.contains(&Role::Lease));
+    } else {
+        assert_eq!(roles.len(), if encrypted { 9 } else { 8 }, "{roles:?}");
+    }
+    let mut cases = Vec::new();
+    for object in &objects {
+        for damage in DAMAGES {
+            for warm in [true, false] {
+                cases.push(Case { fixture: &fixture, object: object.clone(), damage, warm, failures: Vec::new() });
+            }
+        }
+    }
+    let failures: Vec<Vec<String>> = futures::stream::iter(cases).map(Case::run).buffer_unordered(4).collect().await;
+    let failures = failures.concat();
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_an_encrypted_repository_is_found_and_harms_nothing_else() {
+    matrix(true, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_a_plain_repository_is_found_and_harms_nothing_else() {
+    matrix(false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_while_a_prune_is_unfinished_is_found_and_harms_nothing_else() {
+    matrix(true, true).await;
+    matrix(false, true).await;
+}
