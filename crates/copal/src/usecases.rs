@@ -5,6 +5,7 @@ mod doctor;
 mod find;
 mod keys;
 mod list;
+mod names;
 mod open;
 mod prune;
 mod restore;

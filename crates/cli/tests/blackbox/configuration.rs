@@ -56,3 +56,20 @@ fn init_twice_is_refused() {
     home.good(&["init", "--no-encrypt"]);
     assert_page!(home.run(&["init", "--no-encrypt"]));
 }
+
+#[test]
+fn a_configured_database_is_the_same_by_path_and_by_name() {
+    let home = Home::new();
+    home.database("app.db", 10);
+    home.write("copal.toml", "[databases.\"My Shop\"]\nurl = \"app.db\"\nkeep = { last = 1 }\n");
+    for database in ["My Shop", "app.db", "sqlite:./app.db", "my-shop"] {
+        if database != "my-shop" {
+            home.good(&["backup", database]);
+        }
+        home.good(&["show", database]);
+    }
+    assert_eq!(home.ids("app.db").len(), 3);
+    home.good(&["prune", "app.db"]);
+    assert_eq!(home.ids("My Shop").len(), 1);
+    assert!(home.good(&["list"]).stdout.starts_with("my-shop  My Shop  sqlite:"));
+}

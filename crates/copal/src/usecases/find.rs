@@ -32,6 +32,7 @@ pub(super) fn host() -> String {
 impl Copal {
     /// The database that the user wants to back up.
     pub(super) fn subject(&self, database: &str) -> Result<Subject> {
+        let database = self.named(database);
         if let Some(configured) = self.settings.databases.get(database) {
             let source = parse(&configured.url)?;
             let engine = self.engines.of(&source)?;
@@ -91,7 +92,10 @@ impl Copal {
             CopalError::new(ErrorKind::NotFound, message).with_hint(hint)
         };
         let mut candidates: Vec<FolderName> = Vec::new();
-        if let Ok(name) = database.to_lowercase().parse() {
+        let named = self.named(database);
+        if self.settings.databases.contains_key(named) {
+            candidates.push(FolderName::nearest(named, 64));
+        } else if let Ok(name) = database.to_lowercase().parse() {
             candidates.push(name);
         }
         if let Ok(source) = self.source_or_path(database) {
@@ -146,7 +150,7 @@ fn parse(text: &str) -> Result<Source> {
 }
 
 /// The path with links resolved; of a file that is not there, at least its folder.
-fn canonical(path: &Path) -> PathBuf {
+pub(super) fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path)
         .or_else(|_| {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
