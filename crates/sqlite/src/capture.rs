@@ -36,7 +36,7 @@ pub(crate) fn capture(
         return capture_empty(&place, sink, context);
     }
     for _ in 0..ATTEMPTS {
-        let (database, view) = Database::open_view(place.clone(), wait, context)?;
+        let (database, view) = Database::open_view(place.clone(), reader.log_state(), wait, context)?;
         let done = interruptible(&database.connection, context, || once(&database, &view, reader, sink, context));
         if let Some(capture) = done? {
             return Ok(capture);

@@ -56,6 +56,17 @@ pub(crate) enum Storage {
     Unknown,
 }
 
+/// Whether it must be known which frames of the log belong to a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogState {
+    /// It is of no interest.
+    Ignored,
+    /// It is found out if that is soon possible.
+    Wanted,
+    /// Nothing can be done without it.
+    Needed,
+}
+
 impl View {
     /// Length of the database in bytes.
     pub(crate) fn bytes(&self) -> u64 {
@@ -82,10 +93,15 @@ impl Database {
     }
 
     /// Opens one consistent view, waiting up to `wait` for a database that is locked.
-    pub(crate) fn open_view(place: Place, wait: Duration, context: &Context) -> EngineResult<(Self, View)> {
+    pub(crate) fn open_view(
+        place: Place,
+        log: LogState,
+        wait: Duration,
+        context: &Context,
+    ) -> EngineResult<(Self, View)> {
         let database = Self::open(place)?;
         database.refuse_strangers()?;
-        match database.begin(wait, context) {
+        match database.begin(log, wait, context) {
             Ok(view) => Ok((database, view)),
             Err(error) if error.kind == EngineErrorKind::PermissionDenied => {
                 database.begin_settled(error, wait, context)
@@ -165,18 +181,26 @@ impl Database {
         })
     }
 
-    fn begin(&self, wait: Duration, context: &Context) -> EngineResult<View> {
+    fn begin(&self, log: LogState, wait: Duration, context: &Context) -> EngineResult<View> {
         let path = &self.place.path;
         let deadline = Instant::now() + wait;
+        let again = |log, moved| match log {
+            LogState::Ignored => false,
+            LogState::Wanted => moved < VIEW_ATTEMPTS,
+            LogState::Needed => moved < VIEW_ATTEMPTS || Instant::now() < deadline,
+        };
         let mut moved = 0;
         loop {
             context.cancel.check()?;
             match self.try_begin() {
-                Ok(view) if matches!(view.storage, Storage::Unknown) && moved < VIEW_ATTEMPTS => {
+                Ok(view) if matches!(view.storage, Storage::Unknown) && again(log, moved) => {
                     moved += 1;
                     self.rollback();
-                    if moved % 8 == 0 {
-                        std::thread::sleep(Duration::from_micros(200));
+                    // Writers are met less often by attempts that are not in step with them.
+                    match moved {
+                        ..VIEW_ATTEMPTS if moved % 8 > 0 => {}
+                        ..VIEW_ATTEMPTS => std::thread::sleep(Duration::from_micros(200)),
+                        _ => std::thread::sleep(RETRY),
                     }
                 }
                 Ok(view) => return Ok(view),
@@ -269,7 +293,7 @@ impl Database {
             }
         };
         let database = Self::open_settled(place, settled)?;
-        let view = database.begin(wait, context)?;
+        let view = database.begin(LogState::Ignored, wait, context)?;
         Ok((database, View { storage: Storage::MainFile, ..view }))
     }
 

@@ -8,7 +8,7 @@ use copal_core::{
     Inventory, RestoreRequest, Restored, Sink, Source,
 };
 
-use crate::database::Database;
+use crate::database::{Database, LogState};
 use crate::failure::failed;
 use crate::header::{HEADER_BYTES, Header, MAGIC};
 use crate::place::Place;
@@ -77,7 +77,7 @@ impl Engine for SqliteEngine {
         if place.bytes == 0 {
             return Ok(inventory::of_empty_file());
         }
-        let (database, view) = Database::open_view(place, self.wait, context)?;
+        let (database, view) = Database::open_view(place, LogState::Ignored, self.wait, context)?;
         context.phase("counting", None);
         interruptible(&database.connection, context, || inventory::take(&database, &view, context))
     }
@@ -88,7 +88,7 @@ impl Engine for SqliteEngine {
             return Ok(CheckReport { ran: vec!["empty file".to_owned()], problems: Vec::new() });
         }
         let path = place.path.clone();
-        match Database::open_view(place, self.wait, context) {
+        match Database::open_view(place, LogState::Ignored, self.wait, context) {
             Ok((database, _view)) => {
                 context.phase("checking", None);
                 interruptible(&database.connection, context, || check::run(&database.connection, level))

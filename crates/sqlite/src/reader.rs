@@ -1,8 +1,11 @@
 //! The two ways to read the pages of a view; docs/engines/sqlite.md compares them.
 
-use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use std::sync::OnceLock;
 
-use crate::database::{Database, Storage, View};
+use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use rusqlite::Connection;
+
+use crate::database::{Database, LogState, Storage, View};
 use crate::failure::{damaged, failed, file_failed};
 use crate::header::lock_page;
 use crate::wal_index::WalState;
@@ -26,6 +29,15 @@ pub enum Reader {
 pub(crate) type Emit<'a> = dyn FnMut(u64, &[u8]) -> EngineResult<()> + 'a;
 
 impl Reader {
+    /// Whether this way of reading depends on the state of the log.
+    pub(crate) fn log_state(self) -> LogState {
+        match self {
+            Self::Raw => LogState::Needed,
+            Self::Auto if !has_dbpage() => LogState::Needed,
+            Self::Auto | Self::DbPage => LogState::Wanted,
+        }
+    }
+
     /// Reads every page of `view` in order.
     pub(crate) fn read(
         self,
@@ -37,7 +49,7 @@ impl Reader {
         let unknown = matches!(view.storage, Storage::Unknown);
         match self {
             Self::DbPage => read_dbpage(database, view, context, emit),
-            Self::Auto if unknown && has_dbpage(database) => read_dbpage(database, view, context, emit),
+            Self::Auto if unknown && has_dbpage() => read_dbpage(database, view, context, emit),
             Self::Auto | Self::Raw if unknown => {
                 let message = format!("the state of the log of {} cannot be told", database.place.path.display());
                 Err(EngineError::new(EngineErrorKind::Busy, message).hint(
@@ -50,14 +62,15 @@ impl Reader {
 }
 
 /// Whether SQLite was compiled with `sqlite_dbpage`.
-pub(crate) fn has_dbpage(database: &Database) -> bool {
+fn has_dbpage() -> bool {
+    static HAS_IT: OnceLock<bool> = OnceLock::new();
     let sql = "SELECT 1 FROM pragma_module_list WHERE name = 'sqlite_dbpage'";
-    database.connection.prepare(sql).and_then(|mut s| s.exists([])).unwrap_or(false)
+    *HAS_IT.get_or_init(|| Connection::open_in_memory().and_then(|c| c.prepare(sql)?.exists([])).unwrap_or(false))
 }
 
 fn read_dbpage(database: &Database, view: &View, context: &Context, emit: &mut Emit<'_>) -> EngineResult<()> {
     let path = &database.place.path;
-    if !has_dbpage(database) {
+    if !has_dbpage() {
         let message = "this build of SQLite has no sqlite_dbpage";
         return Err(EngineError::new(EngineErrorKind::Unsupported, message)
             .hint("build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB, or read raw pages"));
