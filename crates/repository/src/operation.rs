@@ -4,6 +4,7 @@
 //! place of its commit object. So being right about who is alive is a matter of politeness, never of safety.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use copal_core::{Context, FolderName};
 use copal_storage::lease::{self, Holder, Lease, Observation, Renewal, Waited};
 use copal_storage::{Clock, Committed, ObjectPath, Storage, StorageErrorKind};
 
-use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::error::{RepositoryError, RepositoryErrorKind, Result, is_absent};
 use crate::layout;
 
 /// An operation that began longer ago than this, by any clock, no longer commits.
@@ -27,6 +28,9 @@ pub(crate) struct Operation {
     began_wall: jiff::Timestamp,
     began_boot: Duration,
     renewal: Renewal,
+    is_committed: AtomicBool,
+    /// Whether a request that got no answer may still create the commit object.
+    is_unsure: AtomicBool,
 }
 
 /// What an operation needs from its repository.
@@ -69,12 +73,36 @@ impl Operation {
             began_wall,
             began_boot,
             renewal,
+            is_committed: AtomicBool::new(false),
+            is_unsure: AtomicBool::new(false),
         })
     }
 
     /// Fails once the lease is lost; called often while content is written.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.renewal.lost() { Err(lost(&self.database)) } else { Ok(()) }
+        if self.renewal.lost() { Err(self.lost()) } else { Ok(()) }
+    }
+
+    /// Fails if somebody gave up on this operation, by the tombstone that is put before anything else then. Needs no
+    /// clock: what was written before this answers, whoever takes over later will see.
+    pub(crate) async fn require_not_cancelled(&self) -> Result<()> {
+        match self.storage.head(&self.commit).await {
+            Ok(_) => Err(self.lost()),
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// What this operation misses may have been removed by whoever took over: then that is no damage.
+    pub(crate) async fn explain(&self, error: RepositoryError) -> RepositoryError {
+        let misses = matches!(error.kind(), RepositoryErrorKind::NotFound | RepositoryErrorKind::Pruned);
+        if !misses && !error.is_damage() {
+            return error;
+        }
+        match self.storage.get(&self.commit).await {
+            Ok(found) if found.is_empty() => self.lost().because(error),
+            _ => error,
+        }
     }
 
     fn is_too_old(&self) -> bool {
@@ -91,15 +119,54 @@ impl Operation {
                 format!("the operation on {} took more than a day and must not commit any more", self.database);
             return Err(RepositoryError::new(RepositoryErrorKind::Busy, message).hint("start it again"));
         }
-        match copal_storage::commit(&*self.storage, &self.commit, bytes, &|| self.is_too_old()).await {
+        self.is_unsure.store(true, Ordering::SeqCst);
+        let tried = copal_storage::commit(&*self.storage, &self.commit, bytes.clone(), &|| self.is_too_old()).await;
+        let result = match tried {
             Ok(Committed::Created | Committed::AlreadyThere) => Ok(()),
-            Err(e) if e.kind() == StorageErrorKind::AlreadyExists => Err(lost(&self.database).because(e)),
+            Err(e) if e.kind() == StorageErrorKind::AlreadyExists => Err(self.lost().because(e)),
+            Err(e) if self.is_there_after_all(&bytes).await? => {
+                tracing::debug!(error = %e, "committed after all");
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        };
+        self.is_committed.store(result.is_ok(), Ordering::SeqCst);
+        self.is_unsure.store(false, Ordering::SeqCst);
+        result
+    }
+
+    /// Makes sure that no request which is still under way commits when others already rely on its failure: puts the
+    /// tombstone itself. Whether the commit object was there before; an error leaves that open.
+    async fn is_there_after_all(&self, bytes: &Bytes) -> Result<bool> {
+        match self.storage.create(&self.commit, Bytes::new()).await {
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == StorageErrorKind::AlreadyExists => {
+                Ok(self.storage.get(&self.commit).await? == *bytes)
+            }
             Err(e) => Err(e.into()),
         }
     }
 
+    fn lost(&self) -> RepositoryError {
+        let rest = match self.is_committed.load(Ordering::SeqCst) {
+            true => "it finishes what was planned",
+            false => "nothing was committed",
+        };
+        let message =
+            format!("another process took over {} because this one stood still for too long; {rest}", self.database);
+        let mut error = RepositoryError::new(RepositoryErrorKind::Busy, message).hint("start it again");
+        error.database = Some(self.database.clone());
+        error
+    }
+
     /// Gives the lease back. A failure only makes the next operation wait, so it is not an error.
     pub(crate) async fn release(self) {
+        if self.is_unsure.load(Ordering::SeqCst) {
+            // Whoever gives up on this lease first makes the late commit impossible; a free one would not tell.
+            let database = &self.database;
+            tracing::warn!(%database, "nobody knows whether it was committed: the lease is left to run out");
+            return;
+        }
         let released = async { self.renewal.stop().await?.release().await };
         if let Err(error) = released.await {
             tracing::warn!(%error, database = %self.database, "the lease could not be released");
@@ -173,15 +240,6 @@ fn busy(database: &FolderName, holder: Option<&Lease>) -> RepositoryError {
     let who = holder.map(|l| format!(" ({} by process {} on {})", l.operation, l.holder.pid, l.holder.host));
     let message = format!("{database} is busy: another operation is under way{}", who.unwrap_or_default());
     let mut error = RepositoryError::new(RepositoryErrorKind::Busy, message).hint("try again when it has finished");
-    error.database = Some(database.clone());
-    error
-}
-
-fn lost(database: &FolderName) -> RepositoryError {
-    let message = format!(
-        "another process took over {database} because this one stood still for too long; nothing was committed"
-    );
-    let mut error = RepositoryError::new(RepositoryErrorKind::Busy, message).hint("start it again");
     error.database = Some(database.clone());
     error
 }
