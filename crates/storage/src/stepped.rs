@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{Call, Method, ObjectInfo, ObjectPath, Result, Storage, StorageError, StorageErrorKind, Version};
 
@@ -28,6 +28,8 @@ pub struct PendingCall {
     pub actor: String,
     /// What it would do.
     pub call: Call,
+    /// The task that called, which tells an operation from what runs beside it, like the renewal of its lease.
+    pub task: Option<tokio::task::Id>,
 }
 
 /// How a pending call goes on.
@@ -39,12 +41,15 @@ pub enum Grant {
     Fail(StorageErrorKind),
     /// It acts and answers with a transient error.
     LoseAnswer,
+    /// It answers with a transient error and, if it is a write, acts only at [`Scheduler::land`].
+    ActLate,
 }
 
 /// Holds the calls of all actors back and lets them go one by one; clones are the same scheduler.
 #[derive(Clone, Debug, Default)]
 pub struct Scheduler {
     state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +57,25 @@ struct State {
     next_id: u64,
     waiting: BTreeMap<u64, (PendingCall, oneshot::Sender<Grant>)>,
     granted: Vec<PendingCall>,
+    late: BTreeMap<u64, (Arc<dyn Storage>, Write)>,
+}
+
+/// A write that can be done later.
+#[derive(Debug)]
+enum Write {
+    Create(ObjectPath, Bytes),
+    Replace(ObjectPath, Bytes, Version),
+    Delete(ObjectPath),
+}
+
+impl Write {
+    async fn land(self, storage: &dyn Storage) -> Result<()> {
+        match self {
+            Self::Create(path, bytes) => storage.create(&path, bytes).await.map(drop),
+            Self::Replace(path, bytes, expected) => storage.replace(&path, bytes, &expected).await.map(drop),
+            Self::Delete(path) => storage.delete(&path).await,
+        }
+    }
 }
 
 impl Scheduler {
@@ -88,6 +112,28 @@ impl Scheduler {
         waiter.send(grant).is_ok()
     }
 
+    /// The writes granted as [`Grant::ActLate`] that have not acted yet, by the ids of their calls.
+    pub fn late(&self) -> Vec<u64> {
+        self.state().late.keys().copied().collect()
+    }
+
+    /// Lets a late write act, and gives the answer that nobody waits for any more; `None` if it is not late.
+    pub async fn land(&self, id: u64) -> Option<Result<()>> {
+        let (storage, write) = self.state().late.remove(&id)?;
+        Some(write.land(&*storage).await)
+    }
+
+    /// Waits until a call is registered, or was since the last wait. For actors that work in threads too, which
+    /// [`Self::wait_quiet`] knows nothing of.
+    pub async fn wait_change(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Ends a [`Self::wait_change`], for changes of which only the caller knows.
+    pub fn note_change(&self) {
+        self.changed.notify_one();
+    }
+
     /// Waits until no task can go on by itself: each waits for a grant or sleeps, or has ended.
     ///
     /// Only on a current-thread runtime with paused time, where time moves on (by a millisecond) exactly when all
@@ -101,19 +147,22 @@ impl Scheduler {
     }
 
     /// Registers a call and waits for its grant.
-    async fn admit(&self, actor: &str, call: &Call) -> Result<Grant> {
+    async fn admit(&self, actor: &str, call: &Call) -> Result<(u64, Grant)> {
         let (waiter, granted) = oneshot::channel();
         let id = {
             let mut state = self.state();
             let id = state.next_id;
             state.next_id += 1;
-            let pending = PendingCall { id, actor: actor.to_owned(), call: call.clone() };
+            let task = tokio::task::try_id();
+            let pending = PendingCall { id, actor: actor.to_owned(), call: call.clone(), task };
             state.waiting.insert(id, (pending, waiter));
             id
         };
+        self.note_change();
         // An actor that is dropped while it waits takes its call with it.
         let _registration = Registration { scheduler: self, id };
-        granted.await.map_err(|e| StorageError::new(StorageErrorKind::Other, "the scheduler has ended").because(e))
+        let ended = |e| StorageError::new(StorageErrorKind::Other, "the scheduler has ended").because(e);
+        Ok((id, granted.await.map_err(ended)?))
     }
 }
 
@@ -138,12 +187,27 @@ pub struct SteppedStorage {
 
 impl SteppedStorage {
     async fn step<T>(&self, call: Call, act: impl Future<Output = Result<T>>) -> Result<T> {
+        self.step_writing(call, act, || None).await
+    }
+
+    async fn step_writing<T>(
+        &self,
+        call: Call,
+        act: impl Future<Output = Result<T>>,
+        write: impl FnOnce() -> Option<Write>,
+    ) -> Result<T> {
         let error = |kind| StorageError::new(kind, format!("stepped: {:?} of {}", call.method, self.actor));
         match self.scheduler.admit(&self.actor, &call).await? {
-            Grant::Act => act.await,
-            Grant::Fail(kind) => Err(error(kind)),
-            Grant::LoseAnswer => {
+            (_, Grant::Act) => act.await,
+            (_, Grant::Fail(kind)) => Err(error(kind)),
+            (_, Grant::LoseAnswer) => {
                 act.await?;
+                Err(error(StorageErrorKind::Transient))
+            }
+            (id, Grant::ActLate) => {
+                if let Some(write) = write() {
+                    self.scheduler.state().late.insert(id, (Arc::clone(&self.inner), write));
+                }
                 Err(error(StorageErrorKind::Transient))
             }
         }
@@ -175,12 +239,16 @@ impl Storage for SteppedStorage {
 
     async fn create(&self, path: &ObjectPath, bytes: Bytes) -> Result<Version> {
         let call = Call::new(Method::Create, Some(path), bytes.len() as u64);
-        self.step(call, self.inner.create(path, bytes)).await
+        let late = bytes.clone();
+        let write = || Some(Write::Create(path.clone(), late));
+        self.step_writing(call, self.inner.create(path, bytes), write).await
     }
 
     async fn replace(&self, path: &ObjectPath, bytes: Bytes, expected: &Version) -> Result<Version> {
         let call = Call::new(Method::Replace, Some(path), bytes.len() as u64);
-        self.step(call, self.inner.replace(path, bytes, expected)).await
+        let late = bytes.clone();
+        let write = || Some(Write::Replace(path.clone(), late, expected.clone()));
+        self.step_writing(call, self.inner.replace(path, bytes, expected), write).await
     }
 
     async fn list(&self, folder: &ObjectPath) -> Result<Vec<ObjectInfo>> {
@@ -192,7 +260,8 @@ impl Storage for SteppedStorage {
     }
 
     async fn delete(&self, path: &ObjectPath) -> Result<()> {
-        self.step(Call::new(Method::Delete, Some(path), 0), self.inner.delete(path)).await
+        let call = Call::new(Method::Delete, Some(path), 0);
+        self.step_writing(call, self.inner.delete(path), || Some(Write::Delete(path.clone()))).await
     }
 
     async fn sweep_staging(&self, folder: &ObjectPath, older_than: Duration) -> Result<u64> {

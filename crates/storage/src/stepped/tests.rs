@@ -68,3 +68,28 @@ async fn grants_can_fail_and_lose_answers_and_a_dropped_actor_waits_no_more() {
     scheduler.wait_quiet().await;
     assert!(scheduler.pending().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_write_acts_when_it_lands_and_then_meets_what_is_there() {
+    let memory = MemoryStorage::new();
+    let scheduler = Scheduler::new();
+    for (name, before, landed) in [("free", false, true), ("taken", true, false)] {
+        let storage = scheduler.storage("one", Arc::new(memory.clone()));
+        let path = path(name);
+        let of_actor = path.clone();
+        let actor = tokio::spawn(async move { storage.create(&of_actor, "late".into()).await });
+        scheduler.wait_change().await;
+        let call = scheduler.pending()[0].clone();
+        assert_eq!(call.task, Some(actor.id()));
+        assert!(scheduler.grant_as(call.id, Grant::ActLate));
+        assert!(actor.await.unwrap().unwrap_err().is_retryable());
+        assert!(memory.get(&path).await.is_err());
+        if before {
+            memory.put(&path, "first");
+        }
+        assert_eq!(scheduler.late(), [call.id]);
+        assert_eq!(scheduler.land(call.id).await.unwrap().is_ok(), landed);
+        assert_eq!(memory.get(&path).await.unwrap(), if before { "first" } else { "late" });
+        assert!(scheduler.land(call.id).await.is_none());
+    }
+}
