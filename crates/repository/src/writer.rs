@@ -177,6 +177,8 @@ impl Writer {
         let seq = self.seq();
         self.send(Message::Close { seq, reply })?;
         let (packs, added_bytes) = self.wait(&answer)?;
+        // The answer also comes when the last uploads have failed.
+        self.abort.check()?;
         let (mut files, mut maps) = (Vec::new(), Vec::new());
         for file in std::mem::take(&mut self.finished) {
             files.push(file.entry);
