@@ -6,6 +6,7 @@
 
 mod abort;
 mod backup;
+mod buffers;
 mod catalog;
 mod config;
 mod document;

@@ -42,9 +42,10 @@ pub(crate) struct PackBuilder {
 }
 
 impl PackBuilder {
-    pub(crate) fn new(id: PackId, database: DatabaseId, keys: &Keys) -> Self {
+    /// A pack in this buffer, whose content is dropped.
+    pub(crate) fn new(id: PackId, database: DatabaseId, keys: &Keys, mut bytes: Vec<u8>) -> Self {
         let cipher = keys.pack(&database, &id);
-        let mut bytes = Vec::with_capacity(TARGET_BYTES / 4);
+        bytes.clear();
         bytes.extend_from_slice(MAGIC);
         Self { id, database, cipher, bytes, frames: 0 }
     }
@@ -115,7 +116,7 @@ mod tests {
         let backup = "20261120-153000Z-7f3a".parse().unwrap();
         for keys in [Keys::random(), Keys::none()] {
             let id = PackId::new(&backup, 0);
-            let mut builder = PackBuilder::new(id.clone(), database, &keys);
+            let mut builder = PackBuilder::new(id.clone(), database, &keys, Vec::new());
             let mut frame = Vec::new();
             Encoder::new(Some(3)).encode(Kind::Pages, b"content", &mut frame);
             let (a, b) = (builder.push(&frame), builder.push(&frame));

@@ -21,6 +21,7 @@ use copal_core::{
 };
 
 use crate::abort::Abort;
+use crate::buffers::Buffers;
 use crate::catalog::Database;
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
 use crate::operation::Operation;
@@ -125,13 +126,20 @@ impl Writer {
     ) -> Result<Self> {
         let abort = Arc::new(Abort::default());
         let (messages, inbox) = std::sync::mpsc::channel();
+        let frames = Buffers::new(2 * RUN_BUFFERS);
         let (spare_in, spare) = std::sync::mpsc::channel();
         for _ in 0..RUN_BUFFERS {
             let _ = spare_in.send(Vec::new());
         }
         let count = options.workers.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-        let workers =
-            Workers::start(count.unwrap_or(2).clamp(1, 64), options.level, messages.clone(), spare_in.clone(), &abort)?;
+        let workers = Workers::start(
+            count.unwrap_or(2).clamp(1, 64),
+            options.level,
+            messages.clone(),
+            spare_in.clone(),
+            &frames,
+            &abort,
+        )?;
         let now = backup.time();
         let mut packs = base.as_ref().map(|b| b.packs.clone()).unwrap_or_default();
         let mut leave = packs_to_leave(&packs, now, options.repack_age);
@@ -150,7 +158,7 @@ impl Writer {
             leave: leave.clone(),
             state,
         };
-        assembler::start(setup, inbox, workers.jobs(), spare_in, uploads, &abort)?;
+        assembler::start(setup, inbox, workers.jobs(), spare_in, frames, uploads, &abort)?;
         Ok(Self {
             files: HashMap::new(),
             finished: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! `s3s-fs` checks signatures and honours conditional writes for one writer at a time, not among concurrent ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -25,17 +25,25 @@ pub struct S3Server {
     pub access_key: String,
     /// The secret key.
     pub secret_key: Secret,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
     task: JoinHandle<()>,
 }
 
 impl S3Server {
-    /// Starts a server on a free port of the loopback address.
+    /// Starts a server on a free port of the loopback address, its objects in a temporary folder.
     pub async fn start() -> std::io::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let temporary = tempfile::tempdir()?;
+        let mut server = Self::start_in(temporary.path()).await?;
+        server._temporary = Some(temporary);
+        Ok(server)
+    }
+
+    /// The same over a folder that stays, whose folders are the buckets.
+    pub async fn start_in(folder: &Path) -> std::io::Result<Self> {
         let (bucket, access_key, secret) = ("backups", "copal-test", "correct horse battery staple");
-        std::fs::create_dir(folder.path().join(bucket))?;
-        let files = FileSystem::new(folder.path()).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
+        std::fs::create_dir_all(folder.join(bucket))?;
+        let files = FileSystem::new(folder).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(access_key, secret));
         let service = service.build();
@@ -56,7 +64,8 @@ impl S3Server {
             bucket: bucket.to_owned(),
             access_key: access_key.to_owned(),
             secret_key: Secret::new(secret),
-            folder,
+            folder: folder.to_path_buf(),
+            _temporary: None,
             task,
         })
     }
@@ -80,7 +89,7 @@ impl S3Server {
 
     /// The folder in which the objects of its bucket lie, to damage them behind its back.
     pub fn folder(&self) -> PathBuf {
-        self.folder.path().join(&self.bucket)
+        self.folder.join(&self.bucket)
     }
 }
 

@@ -15,6 +15,7 @@ use super::uploads::Uploads;
 use super::workers::{Gather, Job, PageFrame, PanicGuard, RunOutcome};
 use super::{FinishedFile, LocalRef, Message};
 use crate::abort::Abort;
+use crate::buffers::Buffers;
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
 use crate::frame::{Encoder, Kind};
 use crate::keys::Keys;
@@ -40,6 +41,7 @@ pub(super) fn start(
     inbox: Receiver<Message>,
     jobs: Sender<Job>,
     spare: Sender<Vec<u8>>,
+    frames: Buffers,
     uploads: Uploads,
     abort: &Arc<Abort>,
 ) -> Result<()> {
@@ -56,6 +58,7 @@ pub(super) fn start(
         next_gather: 0,
         jobs,
         spare,
+        frames,
     };
     std::thread::Builder::new()
         .name("copal-assemble".into())
@@ -86,12 +89,13 @@ impl Packing {
             self.end_pack();
         }
         let Setup { keys, database, backup, packs, .. } = &mut self.setup;
+        let buffers = self.uploads.packs();
         let next = &mut self.next_pack;
         let (number, pack) = self.current.get_or_insert_with(|| {
             let id = PackId::new(backup, *next);
             *next += 1;
             let number = packs.push(PackInfo { id: id.clone(), size: 0, r#use: PackUse::default() });
-            (number, PackBuilder::new(id, *database, keys))
+            (number, PackBuilder::new(id, *database, keys, buffers.take()))
         });
         let placed = pack.push(frame);
         if let Some(info) = packs.get_mut(*number) {
@@ -145,6 +149,7 @@ struct Assembler {
     next_gather: u64,
     jobs: Sender<Job>,
     spare: Sender<Vec<u8>>,
+    frames: Buffers,
 }
 
 impl Assembler {
@@ -259,9 +264,9 @@ impl Assembler {
     fn work_off(&mut self) -> Result<bool> {
         while let Some(slot) = self.queue.pop_front() {
             match slot {
-                Slot::Frame(file, frame) => self.place(file, &frame)?,
+                Slot::Frame(file, frame) => self.place(file, frame)?,
                 Slot::Gathering(file, id) => match self.gathered.remove(&id) {
-                    Some(frame) => self.place(file, &frame)?,
+                    Some(frame) => self.place(file, frame)?,
                     None => {
                         self.queue.push_front(Slot::Gathering(file, id));
                         return Ok(false);
@@ -294,7 +299,7 @@ impl Assembler {
         Ok(false)
     }
 
-    fn place(&mut self, file: u32, frame: &PageFrame) -> Result<()> {
+    fn place(&mut self, file: u32, frame: PageFrame) -> Result<()> {
         // Pages of a withdrawn file need no place.
         let Some(growing) = self.files.get_mut(&file) else { return Ok(()) };
         debug_assert!(frame.pages.len() * growing.page_size as usize == frame.raw_bytes as usize);
@@ -304,6 +309,7 @@ impl Assembler {
             let record = Record { pack, frame: number, offset, length, slot, digest: *digest };
             growing.records.set(*page, &record).map_err(scratch_failed)?;
         }
+        self.frames.give(frame.bytes);
         Ok(())
     }
 }

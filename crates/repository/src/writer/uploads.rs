@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use copal_core::{FolderName, PackId};
 use copal_storage::Storage;
 use tokio::runtime::Handle;
@@ -9,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::abort::Abort;
+use crate::buffers::Buffers;
 use crate::layout;
 use crate::repository::Repository;
 
@@ -19,6 +21,7 @@ pub(super) struct Uploads {
     database: FolderName,
     places: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
+    packs: Buffers,
     abort: Arc<Abort>,
 }
 
@@ -30,13 +33,20 @@ impl Uploads {
             database: database.clone(),
             places: Arc::new(Semaphore::new(parallel.clamp(1, 64))),
             tasks: Vec::new(),
+            packs: Buffers::new(parallel + 1),
             abort: Arc::clone(abort),
         }
+    }
+
+    /// Buffers of packs that are done with.
+    pub(super) fn packs(&self) -> &Buffers {
+        &self.packs
     }
 
     /// Starts an upload; blocks while as many as allowed are under way. Not for use inside async code.
     pub(super) fn submit(&mut self, id: &PackId, bytes: Vec<u8>) {
         let Ok(place) = self.runtime.block_on(Arc::clone(&self.places).acquire_owned()) else { return };
+        let packs = self.packs.clone();
         let (storage, path, abort) =
             (Arc::clone(&self.storage), layout::pack(&self.database, id), Arc::clone(&self.abort));
         self.tasks.retain(|task| !task.is_finished());
@@ -45,8 +55,14 @@ impl Uploads {
             if abort.is_set() {
                 return;
             }
-            if let Err(error) = storage.create(&path, bytes.into()).await {
-                abort.set(error.into());
+            let bytes = Bytes::from(bytes);
+            match storage.create(&path, bytes.clone()).await {
+                // Nobody else holds the bytes now, so this copies nothing.
+                Ok(version) => {
+                    drop(version);
+                    packs.give(bytes.into());
+                }
+                Err(error) => abort.set(error.into()),
             }
         }));
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Message;
 use crate::abort::Abort;
+use crate::buffers::Buffers;
 use crate::error::{RepositoryError, Result};
 use crate::frame::{Encoder, Kind};
 use crate::page_map::{PageDigest, Record, page_digest};
@@ -59,6 +60,7 @@ impl Workers {
         level: Option<i32>,
         results: Sender<Message>,
         spare: Sender<Vec<u8>>,
+        frames: &Buffers,
         abort: &Arc<Abort>,
     ) -> Result<Self> {
         let (jobs, queue) = std::sync::mpsc::channel();
@@ -66,12 +68,13 @@ impl Workers {
         for i in 0..count {
             let (queue, results, spare, abort) =
                 (Arc::clone(&queue), results.clone(), spare.clone(), Arc::clone(abort));
+            let frames = frames.clone();
             let guard = PanicGuard(Arc::clone(&abort));
             std::thread::Builder::new()
                 .name(format!("copal-pack-{i}"))
                 .spawn(move || {
                     let _guard = guard;
-                    work(&queue, &results, &spare, &abort, Encoder::new(level));
+                    work(&queue, &results, &spare, &frames, &abort, Encoder::new(level));
                 })
                 .map_err(|e| RepositoryError::local("no thread could be started", e))?;
         }
@@ -103,6 +106,7 @@ fn work(
     queue: &Mutex<Receiver<Job>>,
     results: &Sender<Message>,
     spare: &Sender<Vec<u8>>,
+    frames: &Buffers,
     abort: &Abort,
     mut encoder: Encoder,
 ) {
@@ -114,10 +118,10 @@ fn work(
         }
         let message = match job {
             Job::Run(run) => {
-                Message::Run { seq: run.seq, file: run.file, outcome: work_on_run(run, &mut encoder, spare) }
+                Message::Run { seq: run.seq, file: run.file, outcome: work_on_run(run, &mut encoder, spare, frames) }
             }
             Job::Gather(gather) => {
-                Message::Gathered { id: gather.id, frame: compress(gather.pages, &gather.bytes, &mut encoder) }
+                Message::Gathered { id: gather.id, frame: compress(gather.pages, &gather.bytes, &mut encoder, frames) }
             }
         };
         if results.send(message).is_err() {
@@ -126,7 +130,7 @@ fn work(
     }
 }
 
-fn work_on_run(run: Run, encoder: &mut Encoder, spare: &Sender<Vec<u8>>) -> RunOutcome {
+fn work_on_run(run: Run, encoder: &mut Encoder, spare: &Sender<Vec<u8>>, frames: &Buffers) -> RunOutcome {
     let Run { first, page_size, mut bytes, base, .. } = run;
     let digests: Vec<_> = bytes.chunks(page_size as usize).map(page_digest).collect();
     // The last page may be short; its slot is not.
@@ -142,13 +146,13 @@ fn work_on_run(run: Run, encoder: &mut Encoder, spare: &Sender<Vec<u8>>) -> RunO
         return RunOutcome::Mixed { first, page_size, bytes, digests, shared };
     }
     let pages = (first..).zip(digests).collect();
-    let frame = compress(pages, &bytes, encoder);
+    let frame = compress(pages, &bytes, encoder, frames);
     let _ = spare.send(bytes);
     RunOutcome::Changed(frame)
 }
 
-fn compress(pages: Vec<(u64, PageDigest)>, content: &[u8], encoder: &mut Encoder) -> PageFrame {
-    let mut bytes = Vec::new();
+fn compress(pages: Vec<(u64, PageDigest)>, content: &[u8], encoder: &mut Encoder, frames: &Buffers) -> PageFrame {
+    let mut bytes = frames.take();
     encoder.encode(Kind::Pages, content, &mut bytes);
     PageFrame { pages, bytes, raw_bytes: content.len() as u64 }
 }
