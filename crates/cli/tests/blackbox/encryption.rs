@@ -5,6 +5,10 @@ use crate::home::{Home, Run, assert_page};
 const GOOD: &[(&str, &str)] = &[("COPAL_PASSPHRASE", "correct horse")];
 const WRONG: &[(&str, &str)] = &[("COPAL_PASSPHRASE", "battery staple")];
 
+/// A pair of keys made for this test only.
+const RECIPIENT: &str = "age1z7ess7zh3znyry5cvanda3pjs5fgd8gmmmkxfwjf7le98z4y040qrxlnly";
+const IDENTITY: &str = "AGE-SECRET-KEY-1MXEUSWKQCLEVTKZGV933ZLRKXE42G3LFJ9HANQC90U5TR5WS9W6QNLF5H4";
+
 fn encrypted() -> Home {
     let home = Home::new();
     home.database("app.db", 10);
@@ -79,4 +83,24 @@ fn an_automatic_repository_is_encrypted_if_there_is_a_passphrase() {
     assert_eq!(run.code, 0, "{}", run.page());
     assert!(run.stderr.contains("encrypted repository"), "{}", run.stderr);
     refused(&home.run(&["list"]));
+}
+
+#[test]
+fn a_recovery_key_opens_the_repository_without_the_passphrase() {
+    let home = encrypted();
+    home.write("recovery.txt", &format!("# made for a test\n{IDENTITY}\n"));
+    let identity = &[("COPAL_IDENTITY_FILE", "recovery.txt")];
+    refused(&home.run_with(identity, &["list"]));
+    let added = home.run_with(GOOD, &["key", "add", "--recovery-key", RECIPIENT]);
+    assert_eq!(added.code, 0, "{}", added.page());
+    let restored = home.run_with(identity, &["restore", "app.db", "--to", "copy.db"]);
+    assert_eq!(restored.code, 0, "{}", restored.page());
+    assert_eq!(home.rows("copy.db"), 10);
+    home.write("wrong.txt", "age1public\n");
+    let wrong = home.run_with(&[("COPAL_IDENTITY_FILE", "wrong.txt")], &["list"]);
+    refused(&wrong);
+    assert_page!("an_identity_file_without_an_identity", wrong);
+    let mistyped = home.run_with(GOOD, &["key", "add", "--recovery-key", "age1mistyped"]);
+    refused(&mistyped);
+    assert_page!("a_mistyped_recovery_key", mistyped);
 }

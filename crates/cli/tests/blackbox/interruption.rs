@@ -15,7 +15,7 @@ fn an_interrupted_backup_ends_with_130_and_leaves_nothing() {
     holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut command = home.command(&["backup", "app.db", "--json"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(2500));
     let began = Instant::now();
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

@@ -71,14 +71,12 @@ impl Configuration {
         let Some(path) = named.or(self.repository.identity_file.as_deref()) else { return Ok(None) };
         notices.extend(exposure("identity file", path));
         let text = read_secret("identity file", path)?;
-        let key = text.reveal().lines().map(str::trim).find(|line| line.starts_with("AGE-SECRET-KEY-"));
-        key.map(|key| Some(Secret::new(key))).ok_or_else(|| {
-            CopalError::new(
-                ErrorKind::Passphrase,
-                format!("the identity file {} holds no age identity", path.display()),
-            )
-            .with_hint("it is a text file with a line that begins with AGE-SECRET-KEY-, as age-keygen writes it")
-        })
+        if text.reveal().lines().any(|line| line.trim().starts_with("AGE-SECRET-KEY-")) {
+            return Ok(Some(text));
+        }
+        let message = format!("the identity file {} holds no age identity", path.display());
+        let hint = "it is a text file with a line that begins with AGE-SECRET-KEY-, as age-keygen writes it";
+        Err(CopalError::new(ErrorKind::Passphrase, message).with_hint(hint))
     }
 }
 
