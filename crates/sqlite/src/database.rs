@@ -275,10 +275,13 @@ impl Database {
         let mut header = [0; HEADER_BYTES];
         let there = self.handles().read_main(0, &mut header).unwrap_or(0);
         let is_wal = header.get(..there).and_then(Header::parse).is_some_and(|h| h.wal);
-        if !is_wal || self.place.bytes_beside("-wal") > 0 || self.place.bytes_beside("-journal") > 0 {
+        if self.place.bytes_beside("-wal") > 0 || self.place.bytes_beside("-journal") > 0 {
             return Err(refused.hint(
                 "a log or journal with content stands beside it, and reading that needs write permission for the folder",
             ));
+        }
+        if !is_wal {
+            return Err(refused);
         }
         let place = self.place.clone();
         // The connection must be gone first: it may hold locks on the same file.

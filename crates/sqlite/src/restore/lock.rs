@@ -58,7 +58,7 @@ impl Seized {
         let connection = open(path)?;
         match retry(path, wait, context, || gather(&connection).map_err(|e| (code_of(&e), e)))? {
             Ok(()) => Ok(Self { is_whole: true, _connection: connection }),
-            Err((code, error)) if is_damage(code) || code & 0xff == ffi::SQLITE_IOERR => {
+            Err((code, error)) if is_unreadable(code, path) => {
                 tracing::debug!(path = %path.display(), %error, "what is replaced cannot be read");
                 drop(connection);
                 Self::blind(path, wait, context)
@@ -73,6 +73,15 @@ impl Seized {
         retry(path, wait, context, || Handles::of(&connection).lock_exclusive().map_err(|e| (e.0, e)))?
             .map_err(|(_, error)| file_failed(path, "lock", error))?;
         Ok(Self { is_whole: false, _connection: connection })
+    }
+}
+
+/// Whether the file's content (a header of another version included), not its surroundings, keeps SQLite from it.
+fn is_unreadable(code: i32, path: &Path) -> bool {
+    match code & 0xff {
+        ffi::SQLITE_IOERR | ffi::SQLITE_ERROR => true,
+        ffi::SQLITE_READONLY => rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok(),
+        _ => is_damage(code),
     }
 }
 

@@ -48,10 +48,9 @@ pub(super) fn into_place(
     }
     step("ready to swap")?;
     match target.main_file()? {
-        None if !occupied => {
-            remove_companions(target)?;
-            staged.place_new(&target.path).map_err(storage_failed)?;
-        }
+        // What may stand there is an empty log, a crossed-out journal or an index, all of which SQLite starts anew. It is
+        // not touched: without a main file there is no lock to keep off somebody who creates a database just now.
+        None if !occupied => staged.place_new(&target.path).map_err(storage_failed)?,
         None => recorded(staged, target, Place::New)?,
         Some(old) => {
             adopt(&staged, &old, target, notes)?;

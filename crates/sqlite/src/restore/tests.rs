@@ -189,6 +189,43 @@ fn giving_up_the_lock_leaves_the_new_database_alone() {
 }
 
 #[test]
+fn the_lock_lasts() {
+    for mode in ["wal", "delete"] {
+        let scratch = Scratch::new(&format!("PRAGMA journal_mode = {mode}; {OLD}"));
+        for seize in [Seized::gather, Seized::blind] {
+            let seized = seize(&scratch.path, Duration::ZERO, &Context::silent()).unwrap();
+            assert!(shell(&scratch, "SELECT * FROM old").contains("locked"), "{mode}");
+            assert!(shell(&scratch, "INSERT INTO old VALUES (1)").contains("locked"), "{mode}");
+            drop(seized);
+            assert_eq!(shell(&scratch, "SELECT * FROM old"), "before\n");
+        }
+    }
+}
+
+#[test]
+fn a_database_of_a_later_version_is_replaced() {
+    for (at, value) in [(18, 9), (19, 9), (47, 9)] {
+        let scratch = Scratch::new(OLD);
+        let mut bytes = std::fs::read(&scratch.path).unwrap();
+        bytes[at] = value;
+        std::fs::write(&scratch.path, bytes).unwrap();
+        restore(&backup("delete"), &scratch.path, true).unwrap();
+        assert_eq!(scratch.names(), ["app.db"]);
+        assert_eq!(shell(&scratch, "SELECT x FROM new"), "restored\n");
+    }
+}
+
+#[test]
+fn what_says_nothing_is_in_nobodys_way() {
+    let scratch = Scratch::new("");
+    std::fs::write(beside(&scratch.path, "-wal"), b"").unwrap();
+    std::fs::write(beside(&scratch.path, "-shm"), vec![7; 32_768]).unwrap();
+    std::fs::write(beside(&scratch.path, "-journal"), vec![0; 1000]).unwrap();
+    restore(&backup("wal"), &scratch.path, false).unwrap();
+    assert_eq!(shell(&scratch, "INSERT INTO new VALUES (2); SELECT x FROM new"), "restored\n2\n");
+}
+
+#[test]
 fn who_goes_on_with_the_old_file_finds_nothing() {
     let scratch = Scratch::new(OLD);
     // In this process, so that the look at other processes does not find it.
