@@ -64,13 +64,17 @@ impl Rig {
     }
 }
 
-pub async fn database(repository: &Repository, name: &str) -> Database {
-    let record = DatabaseRecord {
+pub fn record(name: &str) -> DatabaseRecord {
+    DatabaseRecord {
         name: name.into(),
         source: "memory".into(),
         engine: "bytes".into(),
         created: "2026-11-20T00:00:00Z".parse().unwrap(),
-    };
+    }
+}
+
+pub async fn database(repository: &Repository, name: &str) -> Database {
+    let record = record(name);
     let name = name.parse().unwrap();
     match repository.database(&name).await.unwrap() {
         Some(found) => found,
@@ -94,13 +98,23 @@ pub async fn backup(
     bytes: &[u8],
     page_size: usize,
 ) -> Result<CommittedBackup, RepositoryError> {
+    backup_with(repository, database, bytes, page_size, BackupFacts::default()).await
+}
+
+pub async fn backup_with(
+    repository: &Repository,
+    database: &Database,
+    bytes: &[u8],
+    page_size: usize,
+    facts: BackupFacts,
+) -> Result<CommittedBackup, RepositoryError> {
     let context = Context::silent();
     let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
     let (session, mut sink) = repository.begin_backup(database, &options, &context).await?;
     let bytes = bytes.to_vec();
     let pushed = tokio::task::spawn_blocking(move || (push(&mut sink, &bytes, page_size), sink)).await.unwrap();
     match pushed {
-        (Ok(()), sink) => session.commit(sink, BackupFacts::default(), &context).await,
+        (Ok(()), sink) => session.commit(sink, facts, &context).await,
         (Err(error), sink) => {
             session.abandon(Some(sink)).await;
             Err(*error.downcast::<RepositoryError>().unwrap())
