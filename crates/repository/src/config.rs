@@ -55,6 +55,9 @@ impl Config {
                 format!("the repository has format {}, this program reads up to {FORMAT_VERSION}", format.format);
             return Err(RepositoryError::new(RepositoryErrorKind::Unsupported, message).hint("update copal"));
         }
+        if format.format < FORMAT_VERSION {
+            return Err(RepositoryError::damage(&layout::config(), "has a format that never was"));
+        }
         serde_json::from_slice(bytes).map_err(damage)
     }
 

@@ -353,12 +353,16 @@ async fn unwrap_key(
             error.hint("no other key opens with this passphrase or identity; bring this one back, or use another")
         );
     }
-    let (what, hint) = match unlock {
-        Unlock::Passphrase(_) => ("passphrase", "is it the passphrase of another repository? a recovery key works too"),
-        Unlock::Identity(_) => ("identity", "is it the recovery key of another repository? a passphrase works too"),
+    let (article, what, hint) = match unlock {
+        Unlock::Passphrase(_) => {
+            ("a", "passphrase", "is it the passphrase of another repository? a recovery key works too")
+        }
+        Unlock::Identity(_) => {
+            ("an", "identity", "is it the recovery key of another repository? a passphrase works too")
+        }
     };
     let message = match candidates {
-        0 => format!("the repository at {} has no key for a {what}", storage.url()),
+        0 => format!("the repository at {} has no key for {article} {what}", storage.url()),
         _ => format!("this is not the {what} of the repository at {}", storage.url()),
     };
     Err(RepositoryError::new(RepositoryErrorKind::Passphrase, message).hint(hint))

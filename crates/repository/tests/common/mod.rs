@@ -108,13 +108,23 @@ pub async fn backup_with(
     page_size: usize,
     facts: BackupFacts,
 ) -> Result<CommittedBackup, RepositoryError> {
-    let context = Context::silent();
+    backup_under(repository, database, bytes, page_size, facts, &Context::silent()).await
+}
+
+pub async fn backup_under(
+    repository: &Repository,
+    database: &Database,
+    bytes: &[u8],
+    page_size: usize,
+    facts: BackupFacts,
+    context: &Context,
+) -> Result<CommittedBackup, RepositoryError> {
     let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
-    let (session, mut sink) = repository.begin_backup(database, &options, &context).await?;
+    let (session, mut sink) = repository.begin_backup(database, &options, context).await?;
     let bytes = bytes.to_vec();
     let pushed = tokio::task::spawn_blocking(move || (push(&mut sink, &bytes, page_size), sink)).await.unwrap();
     match pushed {
-        (Ok(()), sink) => session.commit(sink, facts, &context).await,
+        (Ok(()), sink) => session.commit(sink, facts, context).await,
         (Err(error), sink) => {
             session.abandon(Some(sink)).await;
             Err(*error.downcast::<RepositoryError>().unwrap())
