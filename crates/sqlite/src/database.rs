@@ -167,15 +167,17 @@ impl Database {
         let there = self.handles().read_main(0, &mut beginning).map_err(|e| file_failed(path, "read", e))?;
         let beginning = beginning.get(..there).unwrap_or_default();
         // A crash may have torn the first page; then a journal or a log has what is needed to mend it.
-        let mendable = self.place.bytes_beside("-journal") > 0 || self.place.bytes_beside("-wal") > 0;
-        if beginning.starts_with(MAGIC) || (mendable && beginning.len() >= 512) {
+        if beginning.starts_with(MAGIC) || (beginning.len() >= 512 && self.place.has_journal_or_log()) {
             return Ok(());
         }
         let shown = path.display();
         let whole_pages = self.place.bytes.is_multiple_of(512);
         Err(if whole_pages && looks_random(beginning) {
-            EngineError::new(EngineErrorKind::Encrypted, format!("{shown} looks encrypted: it begins with random bytes"))
-                .hint("databases of SQLCipher or SEE cannot be backed up; export an unencrypted copy, or protect the file as such")
+            EngineError::new(
+                EngineErrorKind::Encrypted,
+                format!("{shown} looks encrypted: it begins with random bytes"),
+            )
+            .hint("databases of SQLCipher or SEE cannot be backed up; export an unencrypted copy and back that up")
         } else {
             EngineError::new(EngineErrorKind::NotThisEngine, format!("{shown} is not a SQLite database"))
         })
@@ -277,7 +279,7 @@ impl Database {
         let is_wal = header.get(..there).and_then(Header::parse).is_some_and(|h| h.wal);
         if self.place.bytes_beside("-wal") > 0 || self.place.bytes_beside("-journal") > 0 {
             return Err(refused.hint(
-                "a log or journal with content stands beside it, and reading that needs write permission for the folder",
+                "a log or journal with content stands beside it; to read that needs write permission for the folder",
             ));
         }
         if !is_wal {
@@ -337,7 +339,7 @@ pub(crate) fn busy(path: &Path, wait: Duration) -> EngineError {
     };
     let message = format!("{} is held by another process{by}; waited {} s", path.display(), wait.as_secs());
     EngineError::new(EngineErrorKind::Busy, message)
-        .hint("try again when it is done; a program with `locking_mode=EXCLUSIVE` keeps the database for itself until it ends")
+        .hint("try again when it is done; with `locking_mode=EXCLUSIVE` a program keeps the database until it ends")
 }
 
 /// Opens a file that nobody changes, so that nothing is locked or created beside it.

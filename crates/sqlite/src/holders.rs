@@ -1,4 +1,5 @@
-//! Which other processes have a file open, as far as the operating system tells (Linux; own processes, or all for root).
+//! Which other processes have a file open, as far as the operating system tells: on Linux, the same user's, or all
+//! for root.
 
 use std::fmt;
 use std::path::Path;

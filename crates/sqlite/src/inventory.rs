@@ -75,8 +75,8 @@ fn schema_digest(database: &Database) -> EngineResult<String> {
     Ok(digest.finalize().to_hex().to_string())
 }
 
-/// Tables in the order of their names. Virtual ones are named without rows: to count them would run their modules, which
-/// may be missing; what they store lies in shadow tables, which are counted.
+/// Tables in the order of their names. Virtual ones are named without rows: to count them would run their modules,
+/// which may be missing; what they store lies in shadow tables, which are counted.
 fn tables(database: &Database, view: &View, context: &Context) -> EngineResult<Vec<TableCount>> {
     let fail = |e| failed(&database.place.path, "read the schema of", e);
     let sql = "SELECT name, rootpage FROM main.sqlite_schema WHERE type = 'table' ORDER BY name";

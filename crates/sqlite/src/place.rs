@@ -43,6 +43,18 @@ impl Place {
         std::fs::metadata(self.beside(suffix)).map_or(0, |m| m.len())
     }
 
+    /// Whether a rollback journal or a log of SQLite stands beside the database. They carry no locks and may be opened.
+    pub(crate) fn has_journal_or_log(&self) -> bool {
+        use std::io::Read;
+        let begins = |suffix, magics: &[&[u8]]| {
+            let mut beginning = [0; 8];
+            std::fs::File::open(self.beside(suffix)).and_then(|mut f| f.read_exact(&mut beginning)).is_ok()
+                && magics.iter().any(|magic| beginning.starts_with(magic))
+        };
+        begins("-journal", &[&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]])
+            || begins("-wal", &[&[0x37, 0x7f, 0x06, 0x82], &[0x37, 0x7f, 0x06, 0x83]])
+    }
+
     /// The main file's data now.
     pub(crate) fn metadata(&self) -> EngineResult<Metadata> {
         std::fs::metadata(&self.path).map_err(|e| cannot_reach(&self.path, e))

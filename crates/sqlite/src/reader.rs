@@ -53,7 +53,7 @@ impl Reader {
             Self::Auto | Self::Raw if unknown => {
                 let message = format!("the state of the log of {} cannot be told", database.place.path.display());
                 Err(EngineError::new(EngineErrorKind::Busy, message).hint(
-                    "it is written to without a pause, or its -shm may not be written; a build with sqlite_dbpage can read it",
+                    "it is written to without a pause, or its -shm cannot be used; builds with sqlite_dbpage read it",
                 ))
             }
             Self::Auto | Self::Raw => read_raw(database, view, context, emit),

@@ -1,7 +1,7 @@
 //! Restores: a backup is written and checked beside its target, and then takes the target's place in one step.
 //!
-//! Invariant: wherever a restore fails or is killed, SQLite finds at the target exactly what was there before or exactly
-//! the new database, never one's main file with the other's log or journal. `swap` tells how.
+//! Invariant: wherever a restore fails or is killed, SQLite finds at the target exactly what was there before or
+//! exactly the new database, never one's main file with the other's log or journal. `swap` tells how.
 
 mod lock;
 mod record;

@@ -52,8 +52,10 @@ fn every_kind_of_table() {
     let scratch = Scratch::new(
         "CREATE VIRTUAL TABLE docs USING fts5 (body); INSERT INTO docs VALUES ('amber and resin'), ('copal');
          CREATE VIRTUAL TABLE places USING rtree (id, x0, x1); INSERT INTO places VALUES (1, 0, 1), (2, 5, 6);
-         CREATE TABLE pairs (a TEXT, b INT, PRIMARY KEY (a, b)) WITHOUT ROWID; INSERT INTO pairs VALUES ('x', 1), ('y', 2);
-         CREATE TABLE sums (a INT, b INT AS (a * 2) STORED, c INT AS (a + 1)); INSERT INTO sums (a) VALUES (1), (2), (3);
+         CREATE TABLE pairs (a TEXT, b INT, PRIMARY KEY (a, b)) WITHOUT ROWID;
+         INSERT INTO pairs VALUES ('x', 1), ('y', 2);
+         CREATE TABLE sums (a INT, b INT AS (a * 2) STORED, c INT AS (a + 1));
+         INSERT INTO sums (a) VALUES (1), (2), (3);
          CREATE TABLE \"we\"\"ird 'name\" (x); CREATE VIEW v AS SELECT * FROM nowhere;
          CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO counted DEFAULT VALUES;
          PRAGMA user_version = 42; PRAGMA application_id = 7;",
@@ -231,7 +233,7 @@ fn what_is_no_database_is_refused() {
     std::fs::write(&path, &random).unwrap();
     assert_eq!(kind(), EngineErrorKind::Encrypted);
     // Nothing is done with files beside it either.
-    std::fs::write(&path, "short").unwrap();
+    std::fs::write(&path, "a long text ".repeat(1000)).unwrap();
     std::fs::write(dir.path().join("x.db-journal"), "my diary").unwrap();
     assert_eq!(kind(), EngineErrorKind::NotThisEngine);
     assert_eq!(std::fs::read(dir.path().join("x.db-journal")).unwrap(), b"my diary");

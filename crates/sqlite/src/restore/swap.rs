@@ -12,8 +12,8 @@
 //! never after the rename: from then on those names belong to whoever opens the new database.
 //!
 //! If SQLite cannot read the old database, or its main file is gone, steps 2 and 3 are replaced by moving the
-//! companions aside under a durable record (see `record`). In between SQLite finds the old main file alone, which it could
-//! not read anyway, or no database.
+//! companions aside under a durable record (see `record`). In between SQLite finds the old main file alone, which it
+//! could not read anyway, or no database.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -48,8 +48,8 @@ pub(super) fn into_place(
     }
     step("ready to swap")?;
     match target.main_file()? {
-        // What may stand there is an empty log, a crossed-out journal or an index, all of which SQLite starts anew. It is
-        // not touched: without a main file there is no lock to keep off somebody who creates a database just now.
+        // What may stand there is an empty log, a crossed-out journal or an index, all of which SQLite starts anew. It
+        // is not touched: without a main file there is no lock to keep off somebody who creates a database just now.
         None if !occupied => staged.place_new(&target.path).map_err(storage_failed)?,
         None => recorded(staged, target, Place::New)?,
         Some(old) => {
