@@ -11,6 +11,9 @@ use copal_storage::S3Options;
 
 use crate::Result;
 
+/// Asks somebody for a passphrase; the argument says what for.
+pub type Asker = Arc<dyn Fn(&str) -> Result<Secret> + Send + Sync>;
+
 /// Where a passphrase or identity comes from when one is needed.
 #[derive(Clone, Default)]
 pub enum PassphraseSource {
@@ -20,7 +23,7 @@ pub enum PassphraseSource {
     /// It is known (environment, file, call).
     Known(Secret),
     /// It is asked for when needed; the argument says what for.
-    Ask(Arc<dyn Fn(&str) -> Result<Secret> + Send + Sync>),
+    Ask(Asker),
 }
 
 impl PassphraseSource {

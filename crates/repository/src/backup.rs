@@ -128,12 +128,6 @@ impl Repository {
             let now = self.options.clock.wall();
             let earliest = catalog.newest_id().map(|newest| newest.time() + SignedDuration::from_secs(1));
             let time = earliest.map_or(now, |e| e.max(now));
-            if time.duration_since(now) > CLOCK_TOLERANCE {
-                context.warn(format!(
-                    "the clock of this machine says {now:.0}, but {name} has a backup from {time:.0}: one of them is wrong; \
-                     the new backup is dated right after that one"
-                ));
-            }
             let id = BackupId::new(time);
             let commit = layout::backup(name, &id);
             let operation = Operation::begin(&self.ground(), name, "backup", commit, context).await?;
@@ -162,6 +156,7 @@ impl Repository {
         damaged.extend(self.rollback(database, catalog));
         damaged.extend(blocked.unreadable.iter().filter_map(DamagedBackup::without_id));
         let manifest = self.choose_base(database, catalog, &blocked, &mut damaged).await?;
+        self.warn_of_clock(&database.name, id, manifest.as_ref(), context);
         // A plan that cannot be read may name any pack: then nothing is shared.
         let manifest = manifest.filter(|_| blocked.unreadable.is_empty());
         damaged.extend(missing_backups(self, database, catalog).await?);
@@ -199,6 +194,20 @@ impl Repository {
         };
         let writer = Writer::start(self, database, id, base, &avoid, Arc::clone(operation), options, context)?;
         Ok((session, BackupSink(writer)))
+    }
+
+    /// Ids run ahead of the clock when a clock was wrong, or when there are more backups than seconds; only the former matters.
+    fn warn_of_clock(&self, name: &FolderName, id: &BackupId, newest: Option<&Manifest>, context: &Context) {
+        let now = self.options.clock.wall();
+        let is_ahead = |time: Timestamp| time.duration_since(now) > CLOCK_TOLERANCE;
+        let captured = newest.map(|m| m.body.captured_at).filter(|time| *time > Timestamp::UNIX_EPOCH);
+        if is_ahead(id.time()) && captured.is_none_or(is_ahead) {
+            context.warn(format!(
+                "the clock of this machine says {now:.0}, but {name} has a backup from {:.0}: one of them is wrong; \
+                 the new backup is dated right after that one",
+                captured.unwrap_or(id.time())
+            ));
+        }
     }
 
     /// The newest manifest that can be read.

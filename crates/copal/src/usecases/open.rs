@@ -18,11 +18,11 @@ impl Copal {
             return Err(CopalError::new(ErrorKind::Usage, message));
         }
         // Refused before anything is created, and before anybody is asked for a passphrase.
-        if let Ok(storage) = copal_storage::open(&url, &self.storage_options()).await {
-            if Repository::look(&storage).await?.is_some() {
-                let message = format!("there is a repository at {} already", storage.url());
-                return Err(CopalError::new(ErrorKind::Exists, message).with_hint("see what is in it with: copal list"));
-            }
+        if let Ok(storage) = copal_storage::open(&url, &self.storage_options()).await
+            && Repository::look(&storage).await?.is_some()
+        {
+            let message = format!("there is a repository at {} already", storage.url());
+            return Err(CopalError::new(ErrorKind::Exists, message).with_hint("see what is in it with: copal list"));
         }
         let passphrase = match (options.encrypt, self.passphrase("the new repository")?) {
             (false, _) => None,
