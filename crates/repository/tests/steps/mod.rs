@@ -295,6 +295,18 @@ impl World {
         Step::Slept
     }
 
+    /// Fails the next calls of an actor, at most so many, while they are about this object.
+    pub async fn fail_on(&mut self, actor: usize, path: &str, most: usize) {
+        for _ in 0..most {
+            let name = &self.actors[actor].name;
+            let pending = self.scheduler.pending();
+            if !pending.iter().any(|call| call.actor == *name && call.call.path_text() == path) {
+                return;
+            }
+            self.step(actor, Grant::Fail(StorageErrorKind::Transient)).await;
+        }
+    }
+
     /// Time goes by for an actor, and for the others as the world has it.
     pub fn pass(&mut self, actor: usize, by: Duration) {
         for (number, other) in self.actors.iter().enumerate() {
