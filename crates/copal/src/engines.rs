@@ -1,7 +1,11 @@
 //! The engines that are built in: one line each.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use copal_core::{Engine, Source};
 use copal_sqlite::SqliteEngine;
@@ -54,24 +58,61 @@ impl Engines {
     }
 }
 
+/// Files whose beginning was read, by device and inode.
+///
+/// Their descriptors stay open for as long as the process lives: closing one would drop the POSIX locks that an engine or the
+/// embedding program holds on the same file.
+static LOOKED_AT: Mutex<BTreeMap<(u64, u64), File>> = Mutex::new(BTreeMap::new());
+
 fn read_beginning(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
     let failed = |e: std::io::Error| {
         let (kind, message) = match e.kind() {
             std::io::ErrorKind::NotFound => (ErrorKind::NotFound, format!("there is no file {}", path.display())),
             std::io::ErrorKind::PermissionDenied => {
                 (ErrorKind::PermissionDenied, format!("{} may not be read", path.display()))
             }
-            std::io::ErrorKind::IsADirectory => (ErrorKind::Usage, format!("{} is a folder", path.display())),
             _ => (ErrorKind::Failed, format!("{} cannot be read", path.display())),
         };
         CopalError::new(kind, message).because(e)
     };
     // A fifo would block for ever, and only files are databases.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(CopalError::new(ErrorKind::Usage, format!("{} is not a file", path.display())));
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "is a folder" } else { "is not a file" };
+        return Err(CopalError::new(ErrorKind::Usage, format!("{} {what}, not a database", path.display())));
     }
-    let mut beginning = Vec::new();
-    std::fs::File::open(path).and_then(|f| f.take(4096).read_to_end(&mut beginning)).map_err(failed)?;
+    let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = match looked_at.entry((metadata.dev(), metadata.ino())) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(File::open(path).map_err(failed)?),
+    };
+    let mut beginning = vec![0; 4096];
+    let mut filled = 0;
+    while let Some(rest) = beginning.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64).map_err(failed)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    beginning.truncate(filled);
     Ok(beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_file_is_read_and_its_descriptor_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"beginning").unwrap();
+        assert_eq!(read_beginning(&path).unwrap(), b"beginning");
+        std::fs::write(&path, b"another").unwrap();
+        assert_eq!(read_beginning(&path).unwrap(), b"another");
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert!(LOOKED_AT.lock().unwrap().contains_key(&(metadata.dev(), metadata.ino())));
+        assert_eq!(read_beginning(folder.path()).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(read_beginning(&folder.path().join("b")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
 }
