@@ -58,6 +58,8 @@ pub(crate) struct Blocked {
     pub(crate) manifests: BTreeSet<BackupId>,
     /// Whether anything in the repository was changed.
     pub(crate) did_something: bool,
+    /// Why a plan could not be finished: there is no right to delete.
+    pub(crate) refused: Option<RepositoryError>,
     /// Plans that cannot be read, so that nobody can tell what they name.
     pub(crate) unreadable: Vec<RepositoryError>,
 }
@@ -105,6 +107,7 @@ pub(crate) async fn finish_all(
             Err(error) if is_refusal(&error) => {
                 context.note(format!("the prune {id} stays unfinished: deleting is not allowed here"));
                 blocked.manifests.extend(plan.manifests.into_iter().map(|(id, _)| id));
+                blocked.refused = Some(error);
             }
             Err(error) => return Err(error),
         }

@@ -17,6 +17,9 @@ use crate::repository::Repository;
 /// Tombstones stay this long, so that no late answer or retry can bring a pruned manifest back.
 const TOMBSTONE_LIFE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// The newest backup may be dated so much later than the store's clock says before rules of time are in doubt.
+const AHEAD_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
+
 /// What to keep.
 #[derive(Clone, Debug)]
 pub struct PruneRules {
@@ -46,8 +49,9 @@ impl Repository {
         let mut catalog = self.catalog(&database.name).await?;
         catalog.backups.retain(|id, _| !planned.manifests.contains(id));
         self.refuse_rolled_back(database, &catalog)?;
-        let decisions = self.decide(&catalog, rules)?;
-        let (_, pruned) = self.draft(database, &catalog, decisions, self.options.clock.wall()).await?;
+        let now = self.options.clock.wall();
+        let decisions = decide_all(&catalog, rules, now)?;
+        let (_, pruned) = self.draft(database, &catalog, decisions, now).await?;
         Ok(pruned)
     }
 
@@ -72,12 +76,15 @@ impl Repository {
         operation: &Operation,
         context: &Context,
     ) -> Result<Pruned> {
-        plan::finish_all(self, database, operation, context).await?.require_readable()?;
+        let blocked = plan::finish_all(self, database, operation, context).await?.require_readable()?;
+        if let Some(error) = blocked.refused {
+            return Err(error.hint("a prune needs the right to delete; nothing new was planned"));
+        }
         let catalog = self.catalog(&database.name).await?;
         self.refuse_rolled_back(database, &catalog)?;
-        let decisions = self.decide(&catalog, rules)?;
         // The store's own clock, as the lease that we have just written tells it.
         let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
+        let decisions = decide_all(&catalog, rules, now)?;
         let (plan, pruned) = self.draft(database, &catalog, decisions, now).await?;
         if !plan.is_empty() {
             context.cancel.check()?;
@@ -98,23 +105,6 @@ impl Repository {
         let mut error = RepositoryError::new(RepositoryErrorKind::Rollback, message).hint(hint);
         error.object = Some(missing.object);
         Err(error.about(&database.name, missing.backup.as_ref()))
-    }
-
-    fn decide(&self, catalog: &Catalog, rules: &PruneRules) -> Result<Vec<Decision>> {
-        let candidates: Vec<Candidate> = catalog
-            .backups
-            .keys()
-            .map(|id| Candidate {
-                id: id.clone(),
-                time: id.time(),
-                pinned: catalog.pinned.contains(id),
-                verified: catalog.verified.contains(id),
-            })
-            .collect();
-        decide(&candidates, &rules.keep, &rules.zone, rules.trust_clock).map_err(|error| match error {
-            RetentionError::ClockInDoubt { .. } => RepositoryError::new(RepositoryErrorKind::Usage, error.to_string())
-                .hint("if the dates are right, say so with --trust-clock; --keep-last needs no clock"),
-        })
     }
 
     /// The plan for these decisions: everything listed that no remaining backup needs.
@@ -188,4 +178,33 @@ impl Repository {
             .collect()
             .await
     }
+}
+
+/// Applies the rules to all backups, unless they need dates that nobody should believe.
+fn decide_all(catalog: &Catalog, rules: &PruneRules, now: Timestamp) -> Result<Vec<Decision>> {
+    let doubtful = |message: String| {
+        RepositoryError::new(RepositoryErrorKind::Usage, message)
+            .hint("if the dates are right, say so with --trust-clock; --keep-last needs no clock")
+    };
+    let has_time_rules = Keep { last: None, ..rules.keep.clone() }.has_rules();
+    if let Some(newest) = catalog.newest().filter(|_| has_time_rules && !rules.trust_clock)
+        && newest.time().duration_since(now) > AHEAD_TOLERANCE
+    {
+        // A clock that was ahead for one backup dates all later ones right after it: seconds, where days went by.
+        let days = newest.time().duration_since(now).as_hours() / 24;
+        return Err(doubtful(format!("the newest backup {newest} is dated {days} days ahead: was the clock wrong?")));
+    }
+    let candidates: Vec<Candidate> = catalog
+        .backups
+        .keys()
+        .map(|id| Candidate {
+            id: id.clone(),
+            time: id.time(),
+            pinned: catalog.pinned.contains(id),
+            verified: catalog.verified.contains(id),
+        })
+        .collect();
+    decide(&candidates, &rules.keep, &rules.zone, rules.trust_clock).map_err(|error| match error {
+        RetentionError::ClockInDoubt { .. } => doubtful(error.to_string()),
+    })
 }
