@@ -20,8 +20,8 @@ use copal_repository::{
 };
 use copal_storage::stepped::{Grant, PendingCall, Scheduler};
 use copal_storage::{Clock, MemoryStorage, RetryPolicy, Retrying, Storage, StorageErrorKind};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::{Id, JoinHandle};
 
 use crate::common::{file_bytes, push};
@@ -153,6 +153,8 @@ pub struct World {
     pub retries: bool,
     /// Whether the test made calls fail, so that operations may fail with storage errors.
     pub has_faults: bool,
+    /// Whether somebody set a clock, so that operations may find themselves too old.
+    pub has_jumps: bool,
     pub scheduler: Scheduler,
     history: History,
     story: Vec<String>,
@@ -202,6 +204,7 @@ impl World {
             renewal_first: false,
             retries: false,
             has_faults: false,
+            has_jumps: false,
             scheduler: Scheduler::new(),
             story: Vec::new(),
         }
@@ -316,11 +319,19 @@ impl World {
         }
     }
 
+    /// Somebody sets an actor's time of day.
+    pub fn jump(&mut self, actor: usize, by: SignedDuration) {
+        self.story.push(format!("{}: the clock jumps by {by}", self.actors[actor].name));
+        self.has_jumps = true;
+        self.actors[actor].clock.jump(by);
+    }
+
     /// The process of an actor is killed.
     pub async fn kill(&mut self, actor: usize) {
         if self.actors[actor].is_done() {
             return;
         }
+        self.has_faults = true;
         self.story.push(format!("{} is killed", self.actors[actor].name));
         self.actors[actor].is_killed = true;
         self.actors[actor].task.abort();
