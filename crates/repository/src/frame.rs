@@ -90,6 +90,14 @@ impl Decoder {
 
     /// The content of an authenticated frame, which must be of this kind.
     pub(crate) fn decode(&mut self, kind: Kind, frame: &[u8]) -> Result<Vec<u8>, FrameError> {
+        let mut content = Vec::new();
+        self.decode_into(kind, frame, &mut content)?;
+        Ok(content)
+    }
+
+    /// The same in the place of what is in `content`.
+    pub(crate) fn decode_into(&mut self, kind: Kind, frame: &[u8], content: &mut Vec<u8>) -> Result<(), FrameError> {
+        content.clear();
         let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(FrameError::Malformed("too short"))?;
         let [found, compression, 0, 0, length @ ..] = *header else {
             return Err(FrameError::Malformed("unknown header"));
@@ -102,17 +110,18 @@ impl Decoder {
             return Err(FrameError::Malformed("too long"));
         }
         match compression {
-            0 if body.len() == length => Ok(body.to_vec()),
+            0 if body.len() == length => {
+                content.extend_from_slice(body);
+                Ok(())
+            }
             0 => Err(FrameError::Malformed("another length than it says")),
             1 => {
                 let decompressor = self.0.as_mut().ok_or(FrameError::Malformed("zstd cannot be used"))?;
-                let content =
-                    decompressor.decompress(body, length).map_err(|_| FrameError::Malformed("zstd refuses it"))?;
-                if content.len() == length {
-                    Ok(content)
-                } else {
-                    Err(FrameError::Malformed("another length than it says"))
-                }
+                content.reserve(length);
+                let written = decompressor
+                    .decompress_to_buffer(body, content)
+                    .map_err(|_| FrameError::Malformed("zstd refuses it"))?;
+                if written == length { Ok(()) } else { Err(FrameError::Malformed("another length than it says")) }
             }
             _ => Err(FrameError::Malformed("unknown compression")),
         }

@@ -91,17 +91,18 @@ impl PackOpener {
         Self { database, pack, cipher }
     }
 
-    /// Authenticates and decompresses the frame with this number.
-    pub(crate) fn open(
+    /// Authenticates and decompresses the frame with this number into `content`.
+    pub(crate) fn open_into(
         &self,
         number: u32,
         kind: Kind,
         sealed: &mut [u8],
         decoder: &mut Decoder,
-    ) -> Result<Vec<u8>, FrameError> {
+        content: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
         let associated = associated(&self.database, &self.pack, number);
         let frame = self.cipher.open(nonce(number), &associated, sealed)?;
-        decoder.decode(kind, frame)
+        decoder.decode_into(kind, frame, content)
     }
 }
 
@@ -124,13 +125,17 @@ mod tests {
             let sealed = |p: Placed| bytes[p.offset as usize..(p.offset + p.length) as usize].to_vec();
             let opener = PackOpener::new(database, id.clone(), &keys);
             let mut decoder = Decoder::new();
-            assert_eq!(opener.open(0, Kind::Pages, &mut sealed(a), &mut decoder).unwrap(), b"content");
-            assert_eq!(opener.open(1, Kind::Pages, &mut sealed(b), &mut decoder).unwrap(), b"content");
-            assert!(opener.open(0, Kind::Pages, &mut sealed(b), &mut decoder).is_err());
+            let mut open = |opener: &PackOpener, n: u32, mut sealed: Vec<u8>| {
+                let mut content = Vec::new();
+                opener.open_into(n, Kind::Pages, &mut sealed, &mut decoder, &mut content).map(|()| content)
+            };
+            assert_eq!(open(&opener, 0, sealed(a)).unwrap(), b"content");
+            assert_eq!(open(&opener, 1, sealed(b)).unwrap(), b"content");
+            assert!(open(&opener, 0, sealed(b)).is_err());
             let other = PackOpener::new(database, PackId::new(&backup, 0), &keys);
-            assert!(other.open(0, Kind::Pages, &mut sealed(a), &mut decoder).is_err());
+            assert!(open(&other, 0, sealed(a)).is_err());
             let other = PackOpener::new(DatabaseId::random(), id, &keys);
-            assert!(other.open(0, Kind::Pages, &mut sealed(a), &mut decoder).is_err());
+            assert!(open(&other, 0, sealed(a)).is_err());
         }
     }
 }

@@ -9,12 +9,12 @@ use copal_core::{AnyError, Content, Context, FileEntry, FrameRef, PackId, WriteA
 use copal_storage::ObjectPath;
 use tokio::runtime::Handle;
 
-use super::frames::{FrameSource, Span, spans};
+use super::frames::{FrameSource, Scratch, Span, spans};
 use super::walk::MapWalk;
 use crate::abort::Abort;
 use crate::catalog::{Database, Manifest};
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
-use crate::frame::{Decoder, Kind};
+use crate::frame::Kind;
 use crate::layout;
 use crate::page_map::{FileDigest, Leaf, PageDigest, page_digest, page_length};
 use crate::repository::Repository;
@@ -231,14 +231,14 @@ impl BackupContent {
     }
 
     fn work(&self, queue: &Mutex<Receiver<Task>>, sinks: &Sinks<'_>) {
-        let mut decoder = Decoder::new();
+        let (mut scratch, mut buffer) = (Scratch::new(), Vec::new());
         loop {
             let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
             if sinks.abort.is_set() {
                 continue; // Drain the queue, so that whoever fills it does not wait for ever.
             }
-            if let Err(error) = self.work_on(&task, sinks, &mut decoder) {
+            if let Err(error) = self.work_on(&task, sinks, &mut scratch, &mut buffer) {
                 match (sinks.damage, error.is_damage(), &error.object) {
                     (Some(found), true, Some(object)) => note_damage(found, object, &error),
                     _ => sinks.abort.set(error),
@@ -247,25 +247,29 @@ impl BackupContent {
         }
     }
 
-    fn work_on(&self, task: &Task, sinks: &Sinks<'_>, decoder: &mut Decoder) -> Result<()> {
-        let mut fetched = None;
+    fn work_on(&self, task: &Task, sinks: &Sinks<'_>, scratch: &mut Scratch, buffer: &mut Vec<u8>) -> Result<()> {
+        let mut fetched: Option<bytes::Bytes> = None;
         for piece in &task.pieces {
-            let mut open = |fetched: &mut Option<bytes::Bytes>| -> Result<Arc<Vec<u8>>> {
-                let bytes = match fetched {
+            let mut open_into = |content: &mut Vec<u8>| -> Result<()> {
+                let bytes = match &fetched {
                     Some(bytes) => bytes,
                     None => fetched.insert(self.runtime.block_on(self.source.fetch(&task.span))?),
                 };
-                Ok(Arc::new(self.source.open(&piece.place, Kind::Pages, &task.span, bytes, decoder)?))
+                self.source.open_into(&piece.place, Kind::Pages, &task.span, bytes, scratch, content)
             };
-            let content = match &piece.kept {
-                None => open(&mut fetched)?,
-                Some(kept) => {
-                    let mut slot = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    match &*slot {
-                        Some(content) => Arc::clone(content),
-                        None => Arc::clone(slot.insert(open(&mut fetched)?)),
-                    }
+            let Some(kept) = &piece.kept else {
+                open_into(buffer)?;
+                self.deliver(piece, buffer, sinks)?;
+                continue;
+            };
+            let content = {
+                let mut slot = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if slot.is_none() {
+                    let mut content = Vec::new();
+                    open_into(&mut content)?;
+                    *slot = Some(Arc::new(content));
                 }
+                slot.clone().unwrap_or_default()
             };
             self.deliver(piece, &content, sinks)?;
         }

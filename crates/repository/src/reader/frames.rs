@@ -16,7 +16,7 @@ use crate::pack::PackOpener;
 use crate::repository::Repository;
 
 /// The most bytes fetched with one request.
-const MAX_SPAN_BYTES: u64 = 4 << 20;
+const MAX_SPAN_BYTES: u64 = 2 << 20;
 
 /// Neighbouring frames of one pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,18 @@ pub(crate) fn spans<'a>(refs: impl IntoIterator<Item = &'a FrameRef>) -> Vec<Spa
         }
     }
     spans
+}
+
+/// What opening frames needs again and again; keep one per thread.
+pub(crate) struct Scratch {
+    decoder: Decoder,
+    sealed: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { decoder: Decoder::new(), sealed: Vec::new() }
+    }
 }
 
 /// Where the frames of one database come from.
@@ -83,14 +95,30 @@ impl FrameSource {
         kind: Kind,
         span: &Span,
         bytes: &[u8],
-        decoder: &mut Decoder,
+        scratch: &mut Scratch,
     ) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open_into(r, kind, span, bytes, scratch, &mut content)?;
+        Ok(content)
+    }
+
+    /// The same in the place of what is in `content`.
+    pub(crate) fn open_into(
+        &self,
+        r: &FrameRef,
+        kind: Kind,
+        span: &Span,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        content: &mut Vec<u8>,
+    ) -> Result<()> {
         let damage = |problem: String| RepositoryError::damage(&layout::pack(&self.name, &r.pack), problem);
         let begin = usize::try_from(u64::from(r.offset) - span.range.start).unwrap_or(usize::MAX);
         let sealed = bytes.get(begin..begin.saturating_add(r.length as usize));
-        let mut sealed = sealed.ok_or_else(|| damage("is cut off".into()))?.to_vec();
+        scratch.sealed.clear();
+        scratch.sealed.extend_from_slice(sealed.ok_or_else(|| damage("is cut off".into()))?);
         PackOpener::new(self.database, r.pack.clone(), &self.keys)
-            .open(r.frame, kind, &mut sealed, decoder)
+            .open_into(r.frame, kind, &mut scratch.sealed, &mut scratch.decoder, content)
             .map_err(|e| damage(e.to_string()))
     }
 
@@ -109,7 +137,7 @@ mod tests {
         let backup = "20261120-153000Z-7f3a".parse().unwrap();
         let (a, b) = (PackId::new(&backup, 0), PackId::new(&backup, 1));
         let r = |pack: &PackId, frame, offset, length| FrameRef { pack: pack.clone(), frame, offset, length };
-        let refs = [r(&a, 0, 12, 100), r(&a, 1, 116, 50), r(&a, 3, 300, 9), r(&b, 4, 313, 9), r(&b, 5, 326, 5 << 20)];
+        let refs = [r(&a, 0, 12, 100), r(&a, 1, 116, 50), r(&a, 3, 300, 9), r(&b, 4, 313, 9), r(&b, 5, 326, 3 << 20)];
         let found = spans(&refs);
         assert_eq!(
             found.iter().map(|s| s.members.clone()).collect::<Vec<_>>(),

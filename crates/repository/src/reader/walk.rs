@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use copal_core::{FileEntry, FrameRef, ManifestHeader, PackId};
 
-use super::frames::{FrameSource, spans};
+use super::frames::{FrameSource, Scratch, spans};
 use crate::error::Result;
-use crate::frame::{Decoder, Kind};
+use crate::frame::Kind;
 use crate::page_map::{FANOUT, Leaf, decode_branch, decode_leaf, page_count};
 
 /// A walk; gives every leaf with the place where it lies. Whatever a leaf says has been compared with the manifest.
@@ -20,7 +20,7 @@ pub(crate) struct MapWalk<'a> {
     waiting: VecDeque<super::frames::Span>,
     waiting_refs: Vec<FrameRef>,
     ready: VecDeque<(FrameRef, Leaf)>,
-    decoder: Decoder,
+    scratch: Scratch,
 }
 
 impl<'a> MapWalk<'a> {
@@ -36,7 +36,7 @@ impl<'a> MapWalk<'a> {
             waiting: VecDeque::new(),
             waiting_refs: Vec::new(),
             ready: VecDeque::new(),
-            decoder: Decoder::new(),
+            scratch: Scratch::new(),
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> MapWalk<'a> {
     async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
         for span in spans([place]) {
             let bytes = self.source.fetch(&span).await?;
-            let content = self.source.open(place, Kind::Branch, &span, &bytes, &mut self.decoder)?;
+            let content = self.source.open(place, Kind::Branch, &span, &bytes, &mut self.scratch)?;
             let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
             let leaves = self.pages.div_ceil(FANOUT as u64);
             let first = self.next_branch * FANOUT as u64;
@@ -90,7 +90,7 @@ impl<'a> MapWalk<'a> {
         let bytes = self.source.fetch(span).await?;
         for member in &span.members {
             let Some(place) = self.waiting_refs.get(*member).cloned() else { continue };
-            let content = self.source.open(&place, Kind::Leaf, span, &bytes, &mut self.decoder)?;
+            let content = self.source.open(&place, Kind::Leaf, span, &bytes, &mut self.scratch)?;
             let leaf = decode_leaf(&content).map_err(|e| self.source.damage(&place.pack, e))?;
             let first = self.next_leaf * FANOUT as u64;
             let expected = self.pages.saturating_sub(first).min(FANOUT as u64);
