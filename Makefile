@@ -3,15 +3,14 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench fmt clean
+.PHONY: demo test check prepare lint docs bench soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
 	COPAL=$(TARGET)/debug/copal sh tools/demo.sh
 
 test: prepare ## All tests
-	cargo test $(ALL)
-	$(PYTHON) -m unittest discover -s tools/tests
+	python3 tools/run_tests.py $(PYTHON) -m unittest discover -s tools/tests -- cargo test --locked --no-fail-fast $(ALL)
 
 check: lint docs test ## What CI runs
 
@@ -38,6 +37,9 @@ docs/cli.md:
 bench: prepare ## Copal beside zstd, restic and cp; BENCH="--large --output docs/benchmarks.md" for all of it
 	cargo build --release $(ALL) --bins --examples
 	$(PYTHON) bench/run.py --bin $(TARGET)/release $(BENCH)
+
+soak: prepare ## The tests under fire, twenty times as long
+	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
 
 fmt:
 	cargo fmt --all
