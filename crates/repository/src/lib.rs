@@ -12,6 +12,9 @@ mod config;
 mod document;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod layout;
 mod listing;
@@ -24,6 +27,7 @@ mod plan;
 mod prune;
 mod reader;
 mod repository;
+mod salvage;
 mod seal;
 mod state;
 mod verify;

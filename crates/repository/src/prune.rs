@@ -1,6 +1,6 @@
 //! Dropping backups that no rule wants, and everything that no backup needs; docs/format.md, "Plans and pruning".
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use copal_core::{BackupId, Candidate, Context, Decision, Keep, PackId, RetentionError, decide};
@@ -50,8 +50,7 @@ impl Repository {
         catalog.backups.retain(|id, _| !planned.manifests.contains(id));
         self.refuse_rolled_back(database, &catalog)?;
         let now = self.options.clock.wall();
-        let decisions = decide_all(&catalog, rules, now)?;
-        let (_, pruned) = self.draft(database, &catalog, decisions, now).await?;
+        let (_, pruned) = self.draft(database, &catalog, rules, now).await?;
         Ok(pruned)
     }
 
@@ -84,8 +83,7 @@ impl Repository {
         self.refuse_rolled_back(database, &catalog)?;
         // The store's own clock, as the lease that we have just written tells it.
         let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
-        let decisions = decide_all(&catalog, rules, now)?;
-        let (plan, pruned) = self.draft(database, &catalog, decisions, now).await?;
+        let (plan, pruned) = self.draft(database, &catalog, rules, now).await?;
         if !plan.is_empty() {
             context.cancel.check()?;
             operation.commit(plan.encode(self, database, id)?).await?;
@@ -107,27 +105,42 @@ impl Repository {
         Err(error.about(&database.name, missing.backup.as_ref()))
     }
 
-    /// The plan for these decisions: everything listed that no remaining backup needs.
+    /// The decisions and the plan for them: everything listed that no remaining backup needs.
     async fn draft(
         &self,
         database: &Database,
         catalog: &Catalog,
-        decisions: Vec<Decision>,
+        rules: &PruneRules,
         now: Timestamp,
     ) -> Result<(Plan, Pruned)> {
+        // Without reading anything: rules that cannot be applied need no manifests.
+        let mut decisions = decide_all(catalog, rules, now)?;
+        let listed = self.storage.list(&layout::packs(&database.name)).await?;
+        let sizes: HashMap<&str, u64> = listed.iter().map(|info| (info.path.file_name(), info.size)).collect();
+        let mut whole = catalog.clone();
+        let mut read = Vec::new();
+        let ids: Vec<&BackupId> = catalog.backups.keys().collect();
+        for (id, manifest) in self.manifests(database, &ids).await {
+            let hint = "nothing was deleted, because nobody can tell what this backup needs; \
+                        bring the object back, or remove it by hand if the backup is lost anyway";
+            let manifest = manifest.map_err(|error| error.hint(hint))?;
+            let packs = manifest.header.packs;
+            if packs.iter().any(|(pack, size)| sizes.get(pack.as_str()) != Some(size)) {
+                whole.backups.remove(&id);
+            }
+            read.push((id, manifest.hash, packs));
+        }
+        if whole.backups.len() < catalog.backups.len() {
+            keep_for_broken(&mut decisions, &whole, rules, now)?;
+        }
         let dropped: BTreeSet<&BackupId> = decisions.iter().filter(|d| d.reasons.is_empty()).map(|d| &d.id).collect();
         let mut needed: HashSet<PackId> = HashSet::new();
         let mut manifests = Vec::new();
-        let ids: Vec<&BackupId> = catalog.backups.keys().collect();
-        for (id, manifest) in self.manifests(database, &ids).await {
-            match manifest {
-                Ok(manifest) if dropped.contains(&id) => manifests.push((id, manifest.hash)),
-                Ok(manifest) => needed.extend(manifest.header.packs.into_iter().map(|(pack, _)| pack)),
-                Err(error) => {
-                    let hint = "nothing was deleted, because nobody can tell what this backup needs; \
-                                bring the object back, or remove it by hand if the backup is lost anyway";
-                    return Err(error.hint(hint));
-                }
+        for (id, hash, packs) in read {
+            if dropped.contains(&id) {
+                manifests.push((id, hash));
+            } else {
+                needed.extend(packs.into_iter().map(|(pack, _)| pack));
             }
         }
         manifests.sort();
@@ -139,7 +152,7 @@ impl Repository {
             tombstones: Vec::new(),
         };
         let mut pruned = Pruned::default();
-        for info in self.storage.list(&layout::packs(&database.name)).await? {
+        for info in &listed {
             let Ok(pack) = info.path.file_name().parse::<PackId>() else { continue };
             if !needed.contains(&pack) {
                 pruned.packs += 1;
@@ -178,6 +191,20 @@ impl Repository {
             .collect()
             .await
     }
+}
+
+/// A backup of which packs are missing takes no whole one's place: what would stay without it stays, too.
+fn keep_for_broken(decisions: &mut [Decision], whole: &Catalog, rules: &PruneRules, now: Timestamp) -> Result<()> {
+    // This only adds reasons to keep, so no doubt about the clock matters.
+    let rules = PruneRules { trust_clock: true, ..rules.clone() };
+    for more in decide_all(whole, &rules, now)? {
+        if let Some(decision) = decisions.iter_mut().find(|d| d.id == more.id) {
+            decision.reasons.extend(more.reasons);
+            decision.reasons.sort_by_key(|reason| *reason as u8);
+            decision.reasons.dedup();
+        }
+    }
+    Ok(())
 }
 
 /// Applies the rules to all backups, unless they need dates that nobody should believe.

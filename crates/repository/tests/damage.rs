@@ -354,6 +354,7 @@ impl Case<'_> {
             Err(error) => {
                 self.check("the record is damaged", self.role() == Role::Record, &error);
                 self.check("record: names it", self.names_what_is_hurt(&error), &error);
+                self.salvage(&repository).await;
                 return self.failures;
             }
         };
@@ -385,6 +386,20 @@ impl Case<'_> {
         self.check("open", is_right, error);
     }
 
+    /// Without its record a database still restores.
+    async fn salvage(&mut self, repository: &Repository) {
+        let Some(database) = repository.salvage_database(&path_name("a")).await.unwrap() else {
+            return self.check("salvage finds nothing", false, &());
+        };
+        let listing = repository.listing(&database).await.unwrap();
+        self.check("salvage: lists all", listing.backups.len() == 3 && listing.damaged.is_empty(), &listing.damaged);
+        for (id, bytes) in self.fixture.backups.iter().zip(&self.fixture.bytes) {
+            let manifest = repository.manifest(&database, id).await.unwrap();
+            let restored = common::restore(repository, &database, manifest).await;
+            self.check("salvage restores", restored.as_ref().is_ok_and(|found| found == bytes), &restored.err());
+        }
+    }
+
     async fn listing(&mut self, repository: &Repository, database: &copal_repository::Database) {
         let listing = match repository.listing(database).await {
             Ok(listing) => listing,
@@ -393,7 +408,8 @@ impl Case<'_> {
         let named: BTreeSet<ObjectPath> = listing.damaged.iter().map(|d| d.object.clone()).collect();
         let listed: BTreeSet<BackupId> = listing.backups.iter().map(|b| b.id.clone()).collect();
         if self.role() == Role::Record {
-            return self.check("listing: names the record", named.contains(&self.object), &named);
+            self.check("listing: names the record", named.contains(&self.object), &named);
+            return self.salvage(repository).await;
         }
         for i in 0..3 {
             let object = self.manifest(i);
@@ -531,7 +547,12 @@ impl Case<'_> {
                 let extra: Vec<_> = gone.iter().copied().filter(|p| !expected(p)).collect();
                 self.check("prune deletes more", extra.is_empty(), &extra);
                 let kept: Vec<bool> = (0..3).map(|i| whole(&after, i)).collect();
-                let must_stay = [self.role() != Role::Pinned, false, true];
+                // What stays in the place of the newest, if its packs are known to be missing or cut.
+                let lists_newest_broken = self.role() == Role::Pack
+                    && !self.keeps_its_size()
+                    && self.hurt().iter().any(|o| self.fixture.needs[2].contains(o))
+                    && self.hurt().is_disjoint(&self.fixture.needs[1]);
+                let must_stay = [self.role() != Role::Pinned, lists_newest_broken, true];
                 for i in 0..3 {
                     let was_whole = self.fixture.needs[i].is_disjoint(&self.hurt());
                     let is_right = kept[i] || !must_stay[i] || !was_whole;
