@@ -14,8 +14,11 @@ use crate::plan::{Plan, PlanHeader};
 use crate::seal::Cipher;
 use crate::wrap::{self, Unlock, WrapKind};
 
+/// A target: takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// Name and function of every target.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("leaf", leaf),
     ("branch", branch),
     ("frame", frame),
