@@ -9,13 +9,13 @@ mod tests;
 
 use std::time::Duration;
 
-use copal_core::{Capture, Context, EngineError, EngineErrorKind, EngineResult, PageFileSpec, Sink};
+use copal_core::{Capture, Context, EngineError, EngineErrorKind, EngineResult, Inventory, PageFileSpec, Sink};
 
 use crate::database::{Database, Storage, View};
 use crate::failure::damaged;
 use crate::header::Header;
 use crate::place::Place;
-use crate::reader::Reader;
+use crate::reader::{Emit, Reader};
 use crate::watch::interruptible;
 use crate::{MAIN_FILE, inventory};
 
@@ -60,17 +60,23 @@ fn once(
     let spec = PageFileSpec { name: MAIN_FILE.to_owned(), page_size: view.page_size, head_length: 0 };
     let file = sink.begin(&spec).map_err(refused)?;
     let mut header = None;
-    reader.read(database, view, context, &mut |first, bytes| {
+    let mut emit = |first, bytes: &[u8]| {
         if first == 0 {
             let found = Header::parse(bytes).filter(|h| h.page_size == view.page_size);
             header = Some(found.ok_or_else(|| damaged(path, "its header is not one that SQLite writes"))?);
         }
         // The sink tells the progress: it knows what is done with the pages.
         sink.pages(file, first, bytes).map_err(refused)
-    })?;
+    };
+    let counted = read_and_count(database, view, reader, context, &mut emit)?;
     let header: Header = header.ok_or_else(|| damaged(path, "it has no pages"))?;
-    context.phase("counting", None);
-    let inventory = inventory::take(database, view, context)?;
+    let inventory = match counted {
+        Some(inventory) => inventory,
+        None => {
+            context.phase("counting", None);
+            inventory::take(database, view, context)?
+        }
+    };
     if !database.confirm(view, header.change_counter)? {
         sink.withdraw(file).map_err(refused)?;
         return Ok(None);
@@ -86,6 +92,31 @@ fn once(
         position: Some(position),
         notes: Vec::new(),
     }))
+}
+
+/// Reads all pages and, where a second connection sees the same state, counts meanwhile. What could not be counted
+/// there is left to the caller, who then finds out why.
+fn read_and_count(
+    database: &Database,
+    view: &View,
+    reader: Reader,
+    context: &Context,
+    emit: &mut Emit<'_>,
+) -> EngineResult<Option<Inventory>> {
+    let Some(second) = database.second_look(view) else {
+        return reader.read(database, view, context, emit).map(|()| None);
+    };
+    let interrupt = second.connection.get_interrupt_handle();
+    std::thread::scope(|scope| {
+        let counting = scope
+            .spawn(move || interruptible(&second.connection, context, || inventory::take(&second, view, context)).ok());
+        let read = reader.read(database, view, context, emit);
+        if read.is_err() {
+            interrupt.interrupt();
+        }
+        let counted = counting.join().ok().flatten();
+        read.map(|()| counted)
+    })
 }
 
 /// SQLite takes an empty file for a database without tables, and so does a backup; but it says so.

@@ -43,6 +43,8 @@ pub(crate) struct View {
     pub(crate) pages: u32,
     /// Where the newest versions of the pages are.
     pub(crate) storage: Storage,
+    /// In WAL mode the state of the log that it sees, where that is known.
+    log: Option<WalState>,
 }
 
 /// Where the pages of a view are.
@@ -108,6 +110,24 @@ impl Database {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A second connection that sees the same state as `view`, for work on another thread; `None` where that is not
+    /// certain at once.
+    ///
+    /// In rollback mode nobody can commit while this connection holds its shared lock. In WAL mode the state of the
+    /// log tells (see `try_begin`): if it is still the one of `view`, nothing was committed in between.
+    pub(crate) fn second_look(&self, view: &View) -> Option<Self> {
+        if self.settled.is_some() || matches!(view.storage, Storage::Unknown) {
+            return None;
+        }
+        let second = Self::open(self.place.clone()).ok()?;
+        let seen = second.try_begin().ok()?;
+        let is_same = seen.log == view.log
+            && (seen.page_size, seen.pages) == (view.page_size, view.pages)
+            && (view.log.is_some() || !self.is_wal().ok()?)
+            && !matches!(seen.storage, Storage::Unknown);
+        is_same.then_some(second)
     }
 
     /// Says whether everything that was read since `open_view` belongs to one state.
@@ -249,6 +269,10 @@ impl Database {
         let wal = self.raw_query("PRAGMA journal_mode", mode)? == "wal";
         let page_size = self.raw_query("PRAGMA page_size", |row| row.get(0))?;
         let pages = self.raw_query("PRAGMA page_count", |row| row.get(0))?;
+        let log = match (&before, &after) {
+            (Some(before), Some(after)) if wal && before.state == after.state => Some(after.state),
+            _ => None,
+        };
         let storage = match (before, after) {
             _ if wal != wal_before => Storage::Unknown,
             _ if !wal => Storage::MainFile,
@@ -263,7 +287,7 @@ impl Database {
             }
             _ => Storage::Unknown,
         };
-        Ok(View { page_size, pages, storage })
+        Ok(View { page_size, pages, storage, log })
     }
 
     fn rollback(&self) {
