@@ -72,10 +72,7 @@ fn once(
     let header: Header = header.ok_or_else(|| damaged(path, "it has no pages"))?;
     let inventory = match counted {
         Some(inventory) => inventory,
-        None => {
-            context.phase("counting", None);
-            inventory::take(database, view, context)?
-        }
+        None => inventory::take(database, view, context)?,
     };
     if !database.confirm(view, header.change_counter)? {
         sink.withdraw(file).map_err(refused)?;
@@ -104,18 +101,23 @@ fn read_and_count(
     emit: &mut Emit<'_>,
 ) -> EngineResult<Option<Inventory>> {
     let Some(second) = database.second_look(view) else {
-        return reader.read(database, view, context, emit).map(|()| None);
+        reader.read(database, view, context, emit)?;
+        context.phase("counting", None);
+        return Ok(None);
     };
     let interrupt = second.connection.get_interrupt_handle();
     std::thread::scope(|scope| {
         let counting = scope
             .spawn(move || interruptible(&second.connection, context, || inventory::take(&second, view, context)).ok());
         let read = reader.read(database, view, context, emit);
-        if read.is_err() {
-            interrupt.interrupt();
+        match &read {
+            Ok(()) => context.phase("counting", None),
+            Err(_) => interrupt.interrupt(),
         }
         let counted = counting.join().ok().flatten();
-        read.map(|()| counted)
+        read?;
+        context.cancel.check()?;
+        Ok(counted)
     })
 }
 
