@@ -4,6 +4,8 @@
 //! backups that are listed verify and restore, those from before are among them, another backup works, and the next prune
 //! leaves exactly what manifests need.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,8 @@
 //!
 //! `COPAL_FUZZ_ROUNDS` asks for more. `COPAL_WRITE_CORPUS=1` writes the seeds made of real repository bytes anew.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

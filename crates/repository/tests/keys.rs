@@ -1,5 +1,7 @@
 //! Who may open a repository, and whether it is the one that it says it is: each refusal has its own message.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ async fn open(memory: &MemoryStorage, unlock: Option<&Unlock>) -> Result<Reposit
 }
 
 async fn refusal(memory: &MemoryStorage, unlock: Option<&Unlock>) -> RepositoryError {
-    open(memory, unlock).await.err().expect("it must not open")
+    open(memory, unlock).await.expect_err("it must not open")
 }
 
 /// A repository with a recovery key, which opens at once.

@@ -1,6 +1,9 @@
 //! A repository in memory and a plain "engine": a file of bytes.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod damaged;
+pub mod forge;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
