@@ -223,7 +223,10 @@ fn nonsense() -> Vec<(&'static str, Edits)> {
         ("other pages", pages(|f| *f = Frame::zstd(1, &vec![0; PAGE * PAGES]))),
         (
             "a leaf that expands to 256 MiB",
-            Edits { leaf_frame: on(|f: &mut Frame| (f.compression, f.body) = (1, bomb(256 << 20))), ..Edits::default() },
+            Edits {
+                leaf_frame: on(|f: &mut Frame| (f.compression, f.body) = (1, bomb(256 << 20))),
+                ..Edits::default()
+            },
         ),
         (
             "a manifest that claims 4 GiB",
