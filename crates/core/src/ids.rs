@@ -100,7 +100,11 @@ macro_rules! text_id {
 }
 
 random_id!(RepositoryId, "repository id", "Names a repository, wherever it is copied to.");
-random_id!(DatabaseId, "database id", "Names a database inside a repository; what seals bind, so that a database can be renamed.");
+random_id!(
+    DatabaseId,
+    "database id",
+    "Names a database inside a repository; what seals bind, so that a database can be renamed."
+);
 
 /// Names a backup (or a plan): `20261120-153000Z-7f3a`, UTC to the second and four random hex digits. Sorts by time.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -265,12 +269,19 @@ mod tests {
 
     #[test]
     fn malformed_ids_are_refused() {
-        for bad in ["", "20261120-153000Z-7f3", "20261320-153000Z-7f3a", "20261120-153000Z-7F3A", "20261120-153000Z-7f3é"] {
+        for bad in
+            ["", "20261120-153000Z-7f3", "20261320-153000Z-7f3a", "20261120-153000Z-7F3A", "20261120-153000Z-7f3é"]
+        {
             assert!(bad.parse::<BackupId>().is_err(), "{bad}");
         }
         let pack = PackId::new(&"20261120-153000Z-7f3a".parse().unwrap(), 12);
         assert_eq!(pack.as_str().parse::<PackId>().unwrap().backup().as_str(), "20261120-153000Z-7f3a");
-        for bad in ["20261120-153000Z-7f3a-01-0123456789abcdef", "20261120-153000Z-7f3a-1-0123", "x", "20261120-153000Z-7f3a-1-../../etc/pass"] {
+        for bad in [
+            "20261120-153000Z-7f3a-01-0123456789abcdef",
+            "20261120-153000Z-7f3a-1-0123",
+            "x",
+            "20261120-153000Z-7f3a-1-../../etc/pass",
+        ] {
             assert!(bad.parse::<PackId>().is_err(), "{bad}");
         }
         assert!("0123".parse::<DatabaseId>().is_err());

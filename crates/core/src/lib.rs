@@ -23,9 +23,9 @@ pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};
 pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId};
 pub use inventory::{Difference, Inventory, TableCount};
 pub use manifest::{
-    DatabaseRecord, FileEntry, FrameRef, ManifestBody, ManifestHeader, PackUse, Promise, FORMAT_VERSION,
-    MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE,
+    DatabaseRecord, FORMAT_VERSION, FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody,
+    ManifestHeader, PackUse, Promise,
 };
-pub use retention::{decide, Candidate, Decision, Keep, Reason, RetentionError};
+pub use retention::{Candidate, Decision, Keep, Reason, RetentionError, decide};
 pub use secret::Secret;
 pub use source::{Source, SourceError};
