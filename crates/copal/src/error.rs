@@ -73,7 +73,7 @@ impl ErrorKind {
     }
 
     /// The exit code of the command.
-    pub fn exit_code(self) -> u8 {
+    pub const fn exit_code(self) -> u8 {
         match self {
             Self::Usage | Self::Configuration | Self::Passphrase => 2,
             Self::Damage | Self::Tampering | Self::Replay | Self::Rollback => 4,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use copal_core::{BackupId, Engine, FolderName, Source};
-use copal_repository::{Database, Manifest, Repository};
+use copal_repository::{Database, Manifest, Repository, RepositoryError};
 use copal_storage::lease::Holder;
 
 use super::{BackupChoice, Copal};
@@ -22,6 +22,25 @@ pub(super) struct Subject {
     pub(super) engine: Arc<dyn Engine>,
     /// Its place as it is written into manifests.
     pub(super) place: String,
+}
+
+/// A database that can be read.
+pub(super) struct Found {
+    pub(super) database: Database,
+    /// What is wrong with its record; then the database's id comes from its manifests.
+    pub(super) record_damage: Option<RepositoryError>,
+}
+
+/// Opens a database for reading, in spite of a damaged record if its manifests allow that. `None`: there is none.
+pub(super) async fn open_or_salvage(repository: &Repository, name: &FolderName) -> Result<Option<Found>> {
+    match repository.database(name).await {
+        Ok(database) => Ok(database.map(|database| Found { database, record_damage: None })),
+        Err(error) if error.is_damage() => match repository.salvage_database(name).await? {
+            Some(database) => Ok(Some(Found { database, record_damage: Some(error) })),
+            None => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The name of this machine.
@@ -79,8 +98,16 @@ impl Copal {
         Ok(format!("{}:{text}", engine.name()))
     }
 
-    /// The database of the repository that the user means.
+    /// The database of the repository that the user means, which must be in order.
     pub(super) async fn stored(&self, repository: &Repository, database: &str) -> Result<Database> {
+        match self.found(repository, database).await? {
+            Found { record_damage: Some(error), .. } => Err(error.into()),
+            Found { database, record_damage: None } => Ok(database),
+        }
+    }
+
+    /// The same for reading: backups can be read although the database's record is damaged.
+    pub(super) async fn found(&self, repository: &Repository, database: &str) -> Result<Found> {
         let unknown = |names: &[String]| {
             let message = format!("the repository has no database {database:?}");
             let nearest = crate::config::nearest(database, names.iter().map(String::as_str));
@@ -107,7 +134,7 @@ impl Copal {
             }
         }
         for name in candidates {
-            if let Some(found) = repository.database(&name).await? {
+            if let Some(found) = open_or_salvage(repository, &name).await? {
                 return Ok(found);
             }
         }

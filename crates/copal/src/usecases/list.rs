@@ -3,9 +3,10 @@
 use copal_core::Context;
 use copal_repository::{Database, Mark, Repository, Summary};
 
+use super::find::{Found, open_or_salvage};
 use super::{BackupChoice, Copal};
-use crate::outcome::{damaged_objects, summary};
-use crate::{BackupDetails, BackupSummary, DatabaseListing, ErrorKind, Result};
+use crate::outcome::{damaged_object, damaged_objects, summary};
+use crate::{BackupDetails, BackupSummary, CopalError, DamagedObject, DatabaseListing, ErrorKind, FolderName, Result};
 
 impl Copal {
     /// Lists the backups of one database or of all. Cheap: content is not read. Damage is in the answer, not an error.
@@ -13,20 +14,14 @@ impl Copal {
         let repository = self.repository().await?;
         let mut listings = Vec::new();
         match database {
-            Some(name) => listings.push(listing(repository, &self.stored(repository, name).await?).await?),
+            Some(name) => listings.push(listing(repository, &self.found(repository, name).await?).await?),
             None => {
                 for name in repository.database_names().await? {
-                    match repository.database(&name).await {
-                        Ok(Some(database)) => listings.push(listing(repository, &database).await?),
+                    match open_or_salvage(repository, &name).await {
+                        Ok(Some(found)) => listings.push(listing(repository, &found).await?),
                         Ok(None) => {}
-                        Err(error) if error.is_damage() => listings.push(DatabaseListing {
-                            name: name.to_string(),
-                            source: String::new(),
-                            backups: Vec::new(),
-                            damaged: crate::outcome::damaged_object(&name, None, &error).into_iter().collect(),
-                            database: name,
-                        }),
-                        Err(error) => return Err(error.into()),
+                        Err(error) if error.kind().exit_code() == DAMAGE => listings.push(unreadable(name, &error)),
+                        Err(error) => return Err(error),
                     }
                 }
             }
@@ -37,7 +32,7 @@ impl Copal {
     /// Tells everything about one backup.
     pub async fn show(&self, database: &str, backup: BackupChoice) -> Result<BackupDetails> {
         let repository = self.repository().await?;
-        let database = self.stored(repository, database).await?;
+        let database = self.found(repository, database).await?.database;
         let manifest = self.choose(repository, &database, &backup).await?;
         let brief = marked(repository, &database, Summary::of(&manifest)).await?;
         let (header, body) = (manifest.header, manifest.body);
@@ -86,14 +81,33 @@ impl Copal {
     }
 }
 
-async fn listing(repository: &Repository, database: &Database) -> Result<DatabaseListing> {
+/// The exit code of everything that means damage.
+const DAMAGE: u8 = ErrorKind::Damage.exit_code();
+
+/// A database of which nothing can be read.
+fn unreadable(name: FolderName, error: &CopalError) -> DatabaseListing {
+    let damaged = DamagedObject {
+        database: name.clone(),
+        backup: None,
+        object: format!("databases/{name}/database"),
+        problem: error.to_string(),
+    };
+    let (source, backups) = (String::new(), Vec::new());
+    DatabaseListing { name: name.to_string(), database: name, source, backups, damaged: vec![damaged] }
+}
+
+async fn listing(repository: &Repository, found: &Found) -> Result<DatabaseListing> {
+    let database = &found.database;
     let listing = repository.listing(database).await?;
+    let mut damaged = damaged_objects(&database.name, listing.damaged);
+    let record = found.record_damage.as_ref().and_then(|e| damaged_object(&database.name, None, e));
+    damaged.extend(record.filter(|record| !damaged.iter().any(|d| d.object == record.object)));
     Ok(DatabaseListing {
         database: database.name.clone(),
         name: database.record.name.clone(),
         source: listing.backups.last().map_or(&database.record.source, |newest| &newest.source).clone(),
         backups: listing.backups.iter().map(|brief| summary(&database.name, brief)).collect(),
-        damaged: damaged_objects(&database.name, listing.damaged),
+        damaged,
     })
 }
 

@@ -3,6 +3,7 @@
 use copal_core::{Context, RestoreRequest, Source};
 use copal_repository::Summary;
 
+use super::find::Found;
 use super::list::marked;
 use super::{Copal, RestoreOptions, blocking};
 use crate::outcome::summary;
@@ -13,7 +14,10 @@ impl Copal {
     /// database was checked; whatever fails, what was there is still there.
     pub async fn restore(&self, database: &str, options: RestoreOptions, context: &Context) -> Result<RestoreOutcome> {
         let repository = self.repository().await?;
-        let database = self.stored(repository, database).await?;
+        let Found { database, record_damage } = self.found(repository, database).await?;
+        if let Some(error) = record_damage {
+            context.warn(format!("{error}; the backup itself can be read"));
+        }
         let manifest = self.choose(repository, &database, &options.backup).await?;
         let engine = self.engines.named(&manifest.body.engine)?;
         let target = options.to.as_deref().unwrap_or(&manifest.body.source);

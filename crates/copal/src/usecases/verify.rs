@@ -3,6 +3,7 @@
 use copal_core::{BackupId, CheckLevel, Context, EngineErrorKind, RestoreRequest, Source};
 use copal_repository::{Database, Manifest, Repository};
 
+use super::find::{Found, open_or_salvage};
 use super::{Copal, VerifyOptions, WhichBackups, blocking};
 use crate::outcome::{damaged_object, damaged_objects};
 use crate::{CopalError, DamagedObject, DrillOutcome, ErrorKind, Result, VerifyOutcome};
@@ -18,26 +19,31 @@ impl Copal {
         let repository = self.repository().await?;
         let mut outcomes = Vec::new();
         if let Some(name) = database {
-            let database = self.stored(repository, name).await?;
-            self.verify_database(repository, &database, &options, context, &mut outcomes).await?;
+            let found = self.found(repository, name).await?;
+            self.verify_database(repository, &found, &options, context, &mut outcomes).await?;
             return Ok(outcomes);
         }
         if let WhichBackups::Id(_) = options.backups {
             return Err(CopalError::new(ErrorKind::Usage, "to verify one backup, name its database too"));
         }
         for name in repository.database_names().await? {
-            match repository.database(&name).await {
-                Ok(Some(database)) => {
-                    self.verify_database(repository, &database, &options, context, &mut outcomes).await?;
+            match open_or_salvage(repository, &name).await {
+                Ok(Some(found)) => {
+                    self.verify_database(repository, &found, &options, context, &mut outcomes).await?;
                 }
                 Ok(None) => {}
-                Err(error) if error.is_damage() => {
-                    let damaged: Vec<_> = damaged_object(&name, None, &error).into_iter().collect();
-                    // Without its record no backup of a database can be opened.
+                Err(error) if error.kind().exit_code() == ErrorKind::Damage.exit_code() => {
+                    // No manifest of this database can be opened.
+                    let object = |id: &BackupId| DamagedObject {
+                        database: name.clone(),
+                        backup: Some(id.clone()),
+                        object: format!("databases/{name}/database"),
+                        problem: error.to_string(),
+                    };
                     let ids = repository.catalog(&name).await?.backups.into_keys();
-                    outcomes.extend(ids.map(|id| unreadable(&name, id, damaged.clone())));
+                    outcomes.extend(ids.map(|id| unreadable(&name, id.clone(), vec![object(&id)])));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(outcomes)
@@ -46,13 +52,14 @@ impl Copal {
     async fn verify_database(
         &self,
         repository: &Repository,
-        database: &Database,
+        found: &Found,
         options: &VerifyOptions,
         context: &Context,
         outcomes: &mut Vec<VerifyOutcome>,
     ) -> Result<()> {
-        let name = &database.name;
+        let (database, name) = (&found.database, &found.database.name);
         let listing = repository.listing(database).await?;
+        let record = found.record_damage.as_ref().and_then(|e| damaged_object(name, None, e));
         let newest_readable = listing.backups.last().map(|b| b.id.clone());
         // What is missing or cannot be opened concerns the newest state of the database, whichever backup was asked for.
         for object in damaged_objects(name, listing.damaged) {
@@ -76,7 +83,11 @@ impl Copal {
             context.cancel.check()?;
             match repository.manifest(database, &id).await {
                 Ok(manifest) => {
-                    outcomes.push(self.verify_backup(repository, database, manifest, options.drill, context).await?);
+                    let mut outcome =
+                        self.verify_backup(repository, database, manifest, options.drill, context).await?;
+                    // The content is whole, and yet something is damaged: say so with every backup.
+                    outcome.damaged.extend(record.clone());
+                    outcomes.push(outcome);
                 }
                 Err(error) if error.is_damage() => {
                     outcomes.push(unreadable(
