@@ -58,6 +58,7 @@ struct State {
     waiting: BTreeMap<u64, (PendingCall, oneshot::Sender<Grant>)>,
     granted: Vec<PendingCall>,
     late: BTreeMap<u64, (Arc<dyn Storage>, Write)>,
+    has_ended: bool,
 }
 
 /// A write that can be done later.
@@ -123,6 +124,13 @@ impl Scheduler {
         Some(write.land(&*storage).await)
     }
 
+    /// Lets all calls fail that wait or come later, so that no thread waits for a test that is over.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.has_ended = true;
+        state.waiting.clear();
+    }
+
     /// Waits until a call is registered, or was since the last wait. For actors that work in threads too, which
     /// [`Self::wait_quiet`] knows nothing of.
     pub async fn wait_change(&self) {
@@ -149,8 +157,12 @@ impl Scheduler {
     /// Registers a call and waits for its grant.
     async fn admit(&self, actor: &str, call: &Call) -> Result<(u64, Grant)> {
         let (waiter, granted) = oneshot::channel();
+        let ended = || StorageError::new(StorageErrorKind::Other, "the scheduler has ended");
         let id = {
             let mut state = self.state();
+            if state.has_ended {
+                return Err(ended());
+            }
             let id = state.next_id;
             state.next_id += 1;
             let task = tokio::task::try_id();
@@ -161,8 +173,7 @@ impl Scheduler {
         self.note_change();
         // An actor that is dropped while it waits takes its call with it.
         let _registration = Registration { scheduler: self, id };
-        let ended = |e| StorageError::new(StorageErrorKind::Other, "the scheduler has ended").because(e);
-        Ok((id, granted.await.map_err(ended)?))
+        Ok((id, granted.await.map_err(|e| ended().because(e))?))
     }
 }
 

@@ -67,6 +67,11 @@ async fn grants_can_fail_and_lose_answers_and_a_dropped_actor_waits_no_more() {
     actor.abort();
     scheduler.wait_quiet().await;
     assert!(scheduler.pending().is_empty());
+    let storage = scheduler.storage("three", Arc::new(memory.clone()));
+    let actor = tokio::spawn(async move { [storage.get(&path("x")).await, storage.get(&path("x")).await] });
+    scheduler.wait_quiet().await;
+    scheduler.end();
+    assert!(actor.await.unwrap().iter().all(Result::is_err));
 }
 
 #[tokio::test(start_paused = true)]
