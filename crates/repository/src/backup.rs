@@ -132,7 +132,13 @@ impl Repository {
             let commit = layout::backup(name, &id);
             let operation = Operation::begin(&self.ground(), name, "backup", commit, context).await?;
             // Somebody may have finished a backup between the listing and the lease.
-            catalog = self.catalog(name).await?;
+            catalog = match self.catalog(name).await {
+                Ok(catalog) => catalog,
+                Err(error) => {
+                    operation.release().await;
+                    return Err(error);
+                }
+            };
             if catalog.newest_id().is_none_or(|newest| *newest < id) {
                 return Ok((Arc::new(operation), id, catalog));
             }

@@ -1,5 +1,7 @@
 //! Wrong clocks: they cost a warning or a question, never a backup.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod common;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! Processes with and without the right to delete take turns.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod common;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ struct State {
     wall: Timestamp,
     now: Duration,
     sleepers: Vec<Sleeper>,
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ struct Sleeper {
 
 impl VirtualClock {
     pub fn new(wall: Timestamp, scheduler: &Scheduler) -> Self {
-        let state = State { wall, now: Duration::from_secs(1000), sleepers: Vec::new() };
+        let state = State { wall, now: Duration::from_secs(1000), sleepers: Vec::new(), has_ended: false };
         Self { state: Arc::new(Mutex::new(state)), scheduler: scheduler.clone(), retries: false }
     }
 
@@ -73,6 +74,13 @@ impl VirtualClock {
         }
     }
 
+    /// Wakes everybody now and later, so that no thread waits for a process that is over.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.has_ended = true;
+        state.sleepers.clear();
+    }
+
     /// How long the operation, whose task this is, still sleeps.
     pub fn sleeps(&self, main: Id) -> Option<Duration> {
         let state = self.state();
@@ -99,6 +107,9 @@ impl Clock for VirtualClock {
         let (wake, woken) = oneshot::channel();
         {
             let mut state = self.state();
+            if state.has_ended {
+                return;
+            }
             let until = state.now + duration;
             state.sleepers.push(Sleeper { until, task: tokio::task::try_id(), retries: self.retries, wake });
         }

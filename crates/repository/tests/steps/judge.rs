@@ -99,7 +99,8 @@ impl World {
                 (Op::Pin(which), Ok(Done::Marked)) => {
                     let id = &self.start.ids[which];
                     let undone = self.actors.iter().any(|a| a.op == Op::Unpin(which));
-                    if !undone && !(live.contains(id) && self.has_mark(id)) {
+                    let is_kept = live.contains(id) && self.has_mark(id);
+                    if !undone && !is_kept {
                         return Err(format!("{id} was pinned and is gone or not pinned"));
                     }
                 }

@@ -1,7 +1,7 @@
-//! Actors on one repository whose every storage call and every sleep waits for the test: a schedule, taken step by step.
+//! Actors on one repository whose every storage call and every sleep waits for the test: a schedule, step by step.
 //!
-//! The actors' tasks share one thread with the test, but writers also work in threads of their own; so the test goes on
-//! only when each living actor has a call registered, sleeps or has ended. Every step is followed by a look at the storage.
+//! The actors' tasks share one thread with the test, but writers also work in threads of their own; so the test goes
+//! on only when each living actor has a call registered, sleeps or has ended. After every step it looks at the storage.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 pub mod clock;
@@ -335,6 +335,7 @@ impl World {
         self.story.push(format!("{} is killed", self.actors[actor].name));
         self.actors[actor].is_killed = true;
         self.actors[actor].task.abort();
+        self.actors[actor].clock.end();
         self.settle().await;
     }
 
@@ -410,6 +411,13 @@ impl World {
         text
     }
 
+    /// Whether the last holder of the lease gave it back.
+    pub fn is_free(&self) -> bool {
+        let path = copal_storage::ObjectPath::parse("leases/db").unwrap();
+        let lease: serde_json::Value = serde_json::from_slice(&self.memory.contents()[&path]).unwrap();
+        lease["state"] == "free"
+    }
+
     /// What came of an actor; `None` if it was killed.
     pub fn succeeded(&self, actor: usize) -> Option<bool> {
         self.actors[actor].outcome.lock().unwrap().as_ref().map(Result::is_ok)
@@ -420,10 +428,9 @@ impl Drop for World {
     fn drop(&mut self) {
         for actor in &self.actors {
             actor.task.abort();
+            actor.clock.end();
         }
-        for call in self.scheduler.pending() {
-            self.scheduler.grant_as(call.id, Grant::Fail(StorageErrorKind::Other));
-        }
+        self.scheduler.end();
     }
 }
 
