@@ -68,6 +68,8 @@ struct Task {
 /// Who gets the pages and the errors.
 struct Sinks<'a> {
     out: &'a dyn WriteAt,
+    /// Held while writing: the kernel takes one writer of a file at a time anyway, and lets the others spin.
+    turn: Mutex<()>,
     shape: Shape,
     abort: &'a Abort,
     /// Where damage is collected instead of ending the work.
@@ -144,7 +146,7 @@ impl BackupContent {
         let shape = Shape { length: *length, head: head.len(), page_size: *page_size };
         out.write_at(0, head).map_err(target_failed)?;
         let abort = Abort::default();
-        let sinks = Sinks { out, shape, abort: &abort, damage, context };
+        let sinks = Sinks { out, turn: Mutex::new(()), shape, abort: &abort, damage, context };
         let (tasks, queue) = sync_channel::<Task>(self.workers);
         let queue = Mutex::new(queue);
         let walked = std::thread::scope(|scope| {
@@ -287,6 +289,7 @@ impl BackupContent {
         let flush = |run: Option<(u64, usize, usize)>| -> Result<()> {
             let Some((offset, begin, end)) = run else { return Ok(()) };
             let bytes = content.get(begin..end).unwrap_or_default();
+            let _turn = sinks.turn.lock().unwrap_or_else(PoisonError::into_inner);
             sinks.out.write_at(offset, bytes).map_err(target_failed)
         };
         for wanted in &piece.wanted {

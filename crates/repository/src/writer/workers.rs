@@ -74,6 +74,7 @@ impl Workers {
                 .name(format!("copal-pack-{i}"))
                 .spawn(move || {
                     let _guard = guard;
+                    yield_to_others();
                     work(&queue, &results, &spare, &frames, &abort, Encoder::new(level));
                 })
                 .map_err(|e| RepositoryError::local("no thread could be started", e))?;
@@ -89,6 +90,18 @@ impl Workers {
         // Workers only go away after the abort is set, which every caller checks.
         let _ = self.jobs.send(job);
     }
+}
+
+/// Lets everybody else go first, above all the program whose database this is; costs nothing on an idle machine.
+fn yield_to_others() {
+    const NICE: i32 = 10;
+    // On Linux a thread has a priority of its own; elsewhere this would concern the whole process.
+    #[cfg(target_os = "linux")]
+    if rustix::process::getpriority_process(None).is_ok_and(|nice| nice < NICE) {
+        let _ = rustix::process::setpriority_process(None, NICE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = NICE;
 }
 
 /// Stops everybody when a thread dies unexpectedly, rather than let them wait for it.

@@ -17,6 +17,10 @@ use crate::io_error::io_error;
 use crate::local_file::{StagingFile, fsync_folder, rename_without_replacing};
 use crate::{ObjectPath, Result, StorageError, StorageErrorKind, Version};
 
+/// Large objects are written and synced in steps of so many bytes: a database on the same disk waits for one step, when it
+/// commits, and not for a whole pack.
+const STEP_BYTES: usize = 1 << 20;
+
 impl LocalFolder {
     pub(super) fn create(&self, path: &ObjectPath, bytes: &Bytes) -> Result<()> {
         let (folder, target) = self.prepare(path)?;
@@ -141,7 +145,12 @@ impl LocalFolder {
             }
             other => other?,
         };
-        staging.file().write_all(bytes).map_err(|e| io_error("write", staging.path(), e))?;
+        for step in bytes.chunks(STEP_BYTES) {
+            staging.file().write_all(step).map_err(|e| io_error("write", staging.path(), e))?;
+            if step.len() == STEP_BYTES {
+                staging.file().sync_data().map_err(|e| io_error("sync", staging.path(), e))?;
+            }
+        }
         staging.file().sync_all().map_err(|e| io_error("sync", staging.path(), e))?;
         Ok(staging)
     }
