@@ -126,7 +126,7 @@ impl Writer {
     ) -> Result<Self> {
         let abort = Arc::new(Abort::default());
         let (messages, inbox) = std::sync::mpsc::channel();
-        let frames = Buffers::new(2 * RUN_BUFFERS);
+        let frames = Buffers::new(RUN_BUFFERS);
         let (spare_in, spare) = std::sync::mpsc::channel();
         for _ in 0..RUN_BUFFERS {
             let _ = spare_in.send(Vec::new());

@@ -80,8 +80,8 @@ impl Copal {
 
     fn write_options(&self) -> Result<WriteOptions> {
         let remote = self.storage_url().is_ok_and(|url: StorageUrl| url.is_remote());
-        // A local disk gains nothing from more than two writes at a time; memory does lose.
-        let uploads = if remote { self.settings.uploads } else { self.settings.uploads.min(2) };
+        // A local disk gains nothing from several writes at a time, and each takes 16 MiB of memory.
+        let uploads = if remote { self.settings.uploads } else { 1 };
         if self.settings.compression.is_some_and(|level| !(1..=19).contains(&level)) {
             return Err(CopalError::new(ErrorKind::Configuration, "the compression level must be 1 to 19, or none"));
         }
