@@ -225,8 +225,8 @@ impl BackupContent {
         let pieces = leaf.frames.iter().zip(by_frame).filter(|(_, wanted)| !wanted.is_empty());
         pieces
             .map(|(place, wanted)| {
-                // A frame that this leaf does not use up will be wanted by others.
-                let kept = (wanted.len() < full).then(|| kept.get(place));
+                // A frame of which this leaf wants little was gathered from several leaves: others will want it, too.
+                let kept = (wanted.len() * 2 < full).then(|| kept.get(place));
                 Piece { place: place.clone(), wanted, kept }
             })
             .collect()
