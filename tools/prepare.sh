@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, and a .venv with tools/requirements.txt.
+# Installs what the tests need, if it is missing: sqlite3, a .venv with tools/requirements.txt, and DuckDBs to test with.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,3 +22,23 @@ if ! cmp -s tools/requirements.txt .venv/requirements.txt; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
     cp tools/requirements.txt .venv/requirements.txt
 fi
+
+# DuckDBs for the tests of crates/duckdb, each in a folder of its own: PYTHONPATH=.venv/duckdb/VERSION.
+find .venv/duckdb -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+pids=""
+for version in 1.1.3 1.3.2 1.4.5 1.5.6 2.0.0; do
+    folder=.venv/duckdb/$version
+    [ -d "$folder/duckdb-$version.dist-info" ] && continue
+    (
+        new=.venv/duckdb/.new-$version-$$
+        rm -rf "$folder" "$new"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target "$new" "duckdb==$version"
+        # Whole or not at all; another run that was faster is as good.
+        .venv/bin/python -c 'import os, sys; os.rename(*sys.argv[1:])' "$new" "$folder" 2>/dev/null || rm -rf "$new"
+        [ -d "$folder/duckdb-$version.dist-info" ]
+    ) &
+    pids="$pids $!"
+done
+for pid in $pids; do
+    wait "$pid"
+done
