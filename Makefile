@@ -40,6 +40,7 @@ bench: prepare ## Copal beside zstd, restic and cp; BENCH="--large --output docs
 
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
+	COPAL_TEST_ROUNDS=20 cargo test -p copal-duckdb --test hammer
 
 fmt:
 	cargo fmt --all
