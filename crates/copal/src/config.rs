@@ -58,13 +58,15 @@ pub struct Configuration {
     pub repack_age: Option<Duration>,
     /// How long to wait for a database that another process holds.
     pub database_wait: Option<Duration>,
+    /// What concerns DuckDB only: the deadline of a backup, and the program that checks restored databases.
+    pub duckdb: (Option<Duration>, Option<PathBuf>),
     /// A lease unchanged for this long may be taken over.
     pub lease_ttl: Option<Duration>,
     /// Time zone of schedules and of retention periods.
     pub timezone: Option<TimeZone>,
 }
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "repository",
     "databases",
     "notify",
@@ -72,6 +74,7 @@ const KEYS: [&str; 9] = [
     "uploads",
     "repack_age",
     "database_wait",
+    "duckdb",
     "lease_ttl",
     "timezone",
 ];
@@ -115,6 +118,7 @@ impl Configuration {
             uploads: top.number("uploads", 1..=64)?.and_then(|number| usize::try_from(number).ok()),
             repack_age: top.duration("repack_age")?,
             database_wait: top.duration("database_wait")?,
+            duckdb: read_duckdb(&top, &base)?,
             lease_ttl: read_lease_ttl(&top)?,
             timezone: read_timezone(&top)?,
         })
@@ -127,6 +131,8 @@ impl Configuration {
         settings.compression = self.compression.unwrap_or(settings.compression);
         settings.uploads = self.uploads.unwrap_or(settings.uploads);
         settings.database_wait = self.database_wait.unwrap_or(settings.database_wait);
+        settings.duckdb.deadline = self.duckdb.0.unwrap_or(settings.duckdb.deadline);
+        settings.duckdb.program = self.duckdb.1.clone();
         settings.lease_ttl = self.lease_ttl.unwrap_or(settings.lease_ttl);
         settings.repack_age = self.repack_age.or(settings.repack_age);
         if let Some(zone) = &self.timezone {
@@ -160,6 +166,17 @@ fn read_databases(
         databases.insert(name, DatabaseConfiguration::read(&table, base, notifiers)?);
     }
     Ok(databases)
+}
+
+fn read_duckdb(top: &Table<'_>, base: &place::Base) -> Result<(Option<Duration>, Option<PathBuf>)> {
+    let Some(table) = top.table("duckdb")? else { return Ok((None, None)) };
+    table.only(&["deadline", "program"])?;
+    let program = table.text("program")?.map(|program| match program.value.contains('/') {
+        true => base.path(Path::new(&program.value)),
+        // A bare name is looked for on PATH.
+        false => PathBuf::from(program.value),
+    });
+    Ok((table.duration("deadline")?, program))
 }
 
 fn read_compression(top: &Table<'_>) -> Result<Option<Option<i32>>> {

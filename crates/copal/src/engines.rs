@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use copal_core::{Engine, Source};
+use copal_duckdb::DuckDbEngine;
 use copal_sqlite::SqliteEngine;
 
 use crate::{CopalError, ErrorKind, Result, Settings};
@@ -18,7 +19,10 @@ pub(crate) struct Engines(Vec<Arc<dyn Engine>>);
 
 impl Engines {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self(vec![Arc::new(SqliteEngine { wait: settings.database_wait, ..SqliteEngine::default() })])
+        Self(vec![
+            Arc::new(SqliteEngine { wait: settings.database_wait, ..SqliteEngine::default() }),
+            Arc::new(DuckDbEngine { deadline: settings.duckdb.deadline, program: settings.duckdb.program.clone() }),
+        ])
     }
 
     /// The engine of this name, as it stands in manifests.
@@ -28,6 +32,11 @@ impl Engines {
             let message = format!("this copal knows no engine {name:?}");
             CopalError::new(ErrorKind::Unsupported, message).with_hint("update copal")
         })
+    }
+
+    /// The names of the engines whose databases are files.
+    pub(crate) fn of_files(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().filter(|engine| engine.capabilities().is_file).map(|engine| engine.name())
     }
 
     /// The engine of a source: by its scheme, or by what the file begins with.
@@ -60,8 +69,8 @@ impl Engines {
 
 /// Files whose beginning was read, by device and inode.
 ///
-/// Their descriptors stay open for as long as the process lives: closing one would drop the POSIX locks that an engine or the
-/// embedding program holds on the same file.
+/// Their descriptors stay open for as long as the file has a name: closing one would drop the POSIX locks that an engine or
+/// the embedding program holds on the same file.
 static LOOKED_AT: Mutex<BTreeMap<(u64, u64), File>> = Mutex::new(BTreeMap::new());
 
 fn read_beginning(path: &Path) -> Result<Vec<u8>> {
@@ -82,6 +91,7 @@ fn read_beginning(path: &Path) -> Result<Vec<u8>> {
         return Err(CopalError::new(ErrorKind::Usage, format!("{} {what}, not a database", path.display())));
     }
     let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    looked_at.retain(|_, file| file.metadata().map_or(true, |metadata| metadata.nlink() > 0));
     let file = match looked_at.entry((metadata.dev(), metadata.ino())) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(File::open(path).map_err(failed)?),

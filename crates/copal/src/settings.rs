@@ -56,6 +56,21 @@ pub struct DatabaseSettings {
     pub keep: Keep,
 }
 
+/// Settings of the DuckDB engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuckDbSettings {
+    /// How long a backup tries to read a database that is written to; time for its size comes on top.
+    pub deadline: Duration,
+    /// The `duckdb` program, or a Python with the module, that checks restored databases; `None`: one on `PATH`.
+    pub program: Option<PathBuf>,
+}
+
+impl Default for DuckDbSettings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(60), program: None }
+    }
+}
+
 /// Everything a `Copal` needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -79,6 +94,8 @@ pub struct Settings {
     pub uploads: usize,
     /// How long to wait for a database that another process holds.
     pub database_wait: Duration,
+    /// What concerns DuckDB only.
+    pub duckdb: DuckDbSettings,
     /// A lease unchanged for this long may be taken over.
     pub lease_ttl: Duration,
     /// Packs older than this are stored again piece by piece; `None`: never.
@@ -101,6 +118,7 @@ impl Settings {
             compression: Some(3),
             uploads: 3,
             database_wait: Duration::from_secs(30),
+            duckdb: DuckDbSettings::default(),
             lease_ttl: Duration::from_secs(60),
             repack_age: None,
             timezone: jiff::tz::TimeZone::system(),

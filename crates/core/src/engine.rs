@@ -136,6 +136,8 @@ pub struct CheckReport {
     pub ran: Vec<String>,
     /// What is wrong, in the engine's words; empty if the database is sound.
     pub problems: Vec<String>,
+    /// Checks of this level that could not be run, and why.
+    pub impossible: Vec<String>,
 }
 
 /// Knows one kind of database.

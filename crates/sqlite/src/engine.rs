@@ -85,7 +85,7 @@ impl Engine for SqliteEngine {
     fn check(&self, source: &Source, level: CheckLevel, context: &Context) -> EngineResult<CheckReport> {
         let place = Place::find(source)?;
         if place.bytes == 0 {
-            return Ok(CheckReport { ran: vec!["empty file".to_owned()], problems: Vec::new() });
+            return Ok(CheckReport { ran: vec!["empty file".to_owned()], ..CheckReport::default() });
         }
         let path = place.path.clone();
         match Database::open_view(place, LogState::Ignored, self.wait, context) {
@@ -95,7 +95,7 @@ impl Engine for SqliteEngine {
                     .map_err(|e| failed(&path, "check", e))
             }
             Err(error) if error.kind == EngineErrorKind::Corrupt => {
-                Ok(CheckReport { ran: vec!["open".to_owned()], problems: vec![problem(&path, &error)] })
+                Ok(CheckReport { ran: vec!["open".to_owned()], problems: vec![problem(&path, &error)], ..CheckReport::default() })
             }
             Err(error) => Err(error),
         }

@@ -154,8 +154,13 @@ pub fn require_space(path: &Path, bytes: u64) -> Result<()> {
 /// Errors: `Unsupported` where they cannot or where the two lie on different file systems; `to` is then not there.
 pub fn reflink(from: &Path, to: &Path) -> Result<()> {
     let source = File::open(from).map_err(|e| io_error("read", from, e))?;
+    reflink_open(&source, from, to)
+}
+
+/// The same for a file that is open already, for callers that must not open and close it; `from` is for messages.
+pub fn reflink_open(source: &File, from: &Path, to: &Path) -> Result<()> {
     let target = create_private(to).map_err(|e| io_error("create", to, e))?;
-    let cloned = clone_file(&target, &source);
+    let cloned = clone_file(&target, source);
     if cloned.is_err() {
         let _ = std::fs::remove_file(to);
     }

@@ -43,6 +43,9 @@ impl Configuration {
         self.apply(&mut settings);
         settings.repository_is_default = is_default;
         settings.s3 = self.repository.s3.clone();
+        if let Some(program) = environment.get("COPAL_DUCKDB") {
+            settings.duckdb.program = Some(program.into());
+        }
         settings.state = environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("copal"));
         let mut notices = Vec::new();
         // Said to be plain, and it is that repository: a passphrase meant for others does not make it a surprise.

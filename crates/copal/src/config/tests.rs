@@ -38,6 +38,10 @@ max_age = "36h"
 [databases.local]
 url = "sqlite:app.db"
 
+[duckdb]
+deadline = "2m"
+program = "bin/duckdb"
+
 [notify.ops]
 webhook = "https://example.org/x"
 on = ["failure", "recovered"]
@@ -62,6 +66,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!((settings.repository.as_str(), settings.repository_is_default), ("s3://backups/prod", false));
     assert_eq!((settings.compression, settings.uploads), (Some(6), 5));
     assert_eq!(settings.database_wait, Duration::from_secs(60));
+    assert_eq!(settings.duckdb.deadline, Duration::from_secs(120));
+    assert_eq!(settings.duckdb.program.as_deref(), Some(Path::new("/etc/copal/bin/duckdb")));
     assert_eq!(settings.repack_age, Some(Duration::from_secs(90 * 86_400)));
     assert_eq!(settings.timezone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(settings.state.as_deref(), Some(Path::new("/home/x/.local/state/copal")));

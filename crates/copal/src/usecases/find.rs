@@ -126,11 +126,14 @@ impl Copal {
             candidates.push(name);
         }
         if let Ok(source) = self.source_or_path(database) {
-            // The file may be gone: that is when one wants its backups.
-            let engine = source.scheme().map_or("sqlite", |s| s);
+            // The file may be gone: that is when one wants its backups. Without a scheme it can be any engine's.
+            let engines = match source.scheme() {
+                Some(scheme) => vec![scheme],
+                None => self.engines.of_files().collect(),
+            };
             if let Some(path) = canonical(&source.file_path()).to_str() {
-                let place = format!("{engine}:{path}");
-                candidates.push(automatic_name(&short_name(&source), &place));
+                let name = |engine| automatic_name(&short_name(&source), &format!("{engine}:{path}"));
+                candidates.extend(engines.into_iter().map(name));
             }
         }
         for name in candidates {

@@ -172,12 +172,10 @@ impl Copal {
                 Err(e) => return Err(CopalError::from(e)),
             };
             let found = engine.inventory(&target, &context)?;
-            Ok(DrillOutcome {
-                performed: true,
-                checks: restored.check.ran,
-                problems: restored.check.problems,
-                differences: inventory.compare(&found),
-            })
+            // What was checked was found sound, but a drill is the whole of it.
+            let performed = restored.check.impossible.is_empty();
+            let problems = [restored.check.problems, restored.check.impossible].concat();
+            Ok(DrillOutcome { performed, checks: restored.check.ran, problems, differences: inventory.compare(&found) })
         });
         drilled.await?
     }

@@ -69,7 +69,7 @@ pub(super) fn verify(
     context: &Context,
 ) -> EngineResult<CheckReport> {
     if file.length() == 0 {
-        return Ok(CheckReport { ran: vec!["empty file".to_owned()], problems: Vec::new() });
+        return Ok(CheckReport { ran: vec!["empty file".to_owned()], ..CheckReport::default() });
     }
     context.phase("checking", None);
     // Nobody else knows the file, so it may be opened as immutable, which also keeps a log from being made.

@@ -1,0 +1,243 @@
+//! A DuckDB of the machine, run as a program of its own: the `duckdb` command, or a Python that has the module.
+//!
+//! It opens a database read-only and reads every table, all columns. Which versions can read which files is found out by
+//! trying.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use serde_json::{Map, Value};
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// All tables were read.
+    Read { version: String, tables: u64, rows: u64 },
+    /// A DuckDB that should be able to read it cannot.
+    Refused { version: String, problem: String },
+    /// There is no DuckDB that can read such a file; why.
+    Impossible(String),
+}
+
+const POLL: Duration = Duration::from_millis(20);
+/// What DuckDBs say about files of versions that they do not know.
+const TOO_OLD: [&str; 4] = [
+    "can only read version",
+    "newer version of DuckDB",
+    "Try opening the file with a newer version",
+    "could not be read by this version",
+];
+/// One row for each table.
+const TABLES: &str = "SELECT schema_name AS s, table_name AS t FROM duckdb_tables() \
+                      WHERE NOT internal AND NOT temporary AND database_name = current_database() ORDER BY ALL";
+/// Takes statements as JSON, answers each with a line: its rows as objects.
+const SCRIPT: &str = r#"
+import json, sys
+try:
+    import duckdb
+except ImportError:
+    sys.exit("copal: no module")
+request = json.load(sys.stdin)
+connection = duckdb.connect(request["path"], read_only=True) if request["path"] else duckdb.connect()
+for statement in request["statements"]:
+    cursor = connection.execute(statement)
+    names = [column[0] for column in cursor.description]
+    print(json.dumps([dict(zip(names, row)) for row in cursor.fetchall()]))
+"#;
+
+/// One way to run DuckDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Program {
+    Python(PathBuf),
+    Command(PathBuf),
+}
+
+/// Why statements were not answered.
+enum Failure {
+    /// It cannot be run, or is none.
+    Absent(String),
+    /// It ran, and said this.
+    Said(String),
+}
+
+type Rows = Vec<Map<String, Value>>;
+
+/// Opens the database read-only and reads everything in it, with `program` or the first suitable one on `PATH`.
+pub(crate) fn read_everything(database: &Path, program: Option<&Path>, context: &Context) -> EngineResult<Answer> {
+    let candidates: Vec<PathBuf> = match program {
+        Some(program) => vec![program.to_owned()],
+        None => ["duckdb", "python3", "python"].map(PathBuf::from).to_vec(),
+    };
+    let mut reasons = Vec::new();
+    for candidate in candidates {
+        let program = Program::of(candidate);
+        // Without the database first: what cannot answer that is no DuckDB, and says nothing about the database.
+        let version = match program.ask(None, &["SELECT version() AS v".to_owned()], context)? {
+            Ok(answers) => answers.first().and_then(|rows| rows.first()).map(|row| text(row, "v")).unwrap_or_default(),
+            Err(Failure::Absent(why) | Failure::Said(why)) => {
+                reasons.push(format!("{}: {why}", program.name()));
+                continue;
+            }
+        };
+        let tables = match program.ask(Some(database), &[TABLES.to_owned()], context)? {
+            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
+            Err(Failure::Said(text)) if TOO_OLD.iter().any(|known| text.contains(known)) => {
+                reasons.push(format!("{}: {version} is too old for this file", program.name()));
+                continue;
+            }
+            Err(Failure::Said(problem) | Failure::Absent(problem)) => return Ok(Answer::Refused { version, problem }),
+        };
+        return read_tables(&program, version, database, &tables, context);
+    }
+    Ok(Answer::Impossible(reasons.join("; ")))
+}
+
+fn text(row: &Map<String, Value>, key: &str) -> String {
+    row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn read_tables(
+    program: &Program,
+    version: String,
+    database: &Path,
+    tables: &Rows,
+    context: &Context,
+) -> EngineResult<Answer> {
+    let statements: Vec<String> = tables
+        .iter()
+        .map(|row| {
+            let name = format!("{}.{}", quoted(&text(row, "s")), quoted(&text(row, "t")));
+            // The hash of a whole row needs all its columns.
+            format!("SELECT count(*)::VARCHAR AS n, bit_xor(hash(\"copal's row\"))::VARCHAR AS h FROM {name} AS \"copal's row\"")
+        })
+        .collect();
+    if statements.is_empty() {
+        return Ok(Answer::Read { version, tables: 0, rows: 0 });
+    }
+    context.phase("reading with DuckDB", None);
+    match program.ask(Some(database), &statements, context)? {
+        Ok(counts) if counts.len() == tables.len() => {
+            let count = |rows: &Rows| rows.first().and_then(|row| text(row, "n").parse::<u64>().ok()).unwrap_or(0);
+            Ok(Answer::Read { version, tables: tables.len() as u64, rows: counts.iter().map(count).sum() })
+        }
+        Ok(_) => Ok(Answer::Refused { version, problem: "it did not answer for every table".to_owned() }),
+        Err(Failure::Said(problem) | Failure::Absent(problem)) => Ok(Answer::Refused { version, problem }),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl Program {
+    fn of(path: PathBuf) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.contains("python") { Self::Python(path) } else { Self::Command(path) }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Python(path) | Self::Command(path) => path.display().to_string(),
+        }
+    }
+
+    /// Runs statements on a database opened read-only (or on none); the rows of each. The outer error is about cancelling.
+    fn ask(
+        &self,
+        database: Option<&Path>,
+        statements: &[String],
+        context: &Context,
+    ) -> EngineResult<Result<Vec<Rows>, Failure>> {
+        let (mut command, input) = match self {
+            Self::Python(program) => {
+                let mut command = Command::new(program);
+                command.args(["-c", SCRIPT]);
+                let request = serde_json::json!({ "path": database, "statements": statements });
+                (command, request.to_string())
+            }
+            Self::Command(program) => {
+                let mut command = Command::new(program);
+                command.args(["-init", "/dev/null", "-bail", "-json"]);
+                if let Some(database) = database {
+                    command.arg("-readonly").arg(database);
+                }
+                (command, statements.iter().map(|s| format!("{s};\n")).collect())
+            }
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Err(Failure::Absent("not found".to_owned())));
+            }
+            Err(e) => return Ok(Err(Failure::Absent(e.to_string()))),
+        };
+        let (succeeded, out, err) = converse(child, input, context)?;
+        if !succeeded || !err.trim().is_empty() && out.trim().is_empty() {
+            let text = last_lines(if err.trim().is_empty() { &out } else { &err });
+            return Ok(Err(match text.contains("copal: no module") {
+                true => Failure::Absent("it has no module duckdb".to_owned()),
+                false => Failure::Said(text),
+            }));
+        }
+        let mut answers = Vec::new();
+        for value in serde_json::Deserializer::from_str(&out).into_iter::<Rows>() {
+            match value {
+                Ok(rows) => answers.push(rows),
+                Err(_) => {
+                    return Ok(Err(Failure::Absent(format!(
+                        "it does not answer as DuckDB does: {}",
+                        last_lines(&out)
+                    ))));
+                }
+            }
+        }
+        Ok(Ok(answers))
+    }
+}
+
+/// Gives a child its input and takes what it says; ends it when cancelled. Whether it succeeded, output, errors.
+fn converse(mut child: Child, input: String, context: &Context) -> EngineResult<(bool, String, String)> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+        let out = scope.spawn(move || read_all(stdout));
+        let err = scope.spawn(move || read_all(stderr));
+        let status = loop {
+            if let Err(cancelled) = context.cancel.check() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(cancelled.into());
+            }
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) => std::thread::sleep(POLL),
+                Err(e) => {
+                    let message = "the DuckDB that checks the database cannot be waited for";
+                    return Err(EngineError::new(EngineErrorKind::Other, message).because(e));
+                }
+            }
+        };
+        Ok((status.success(), out.join().unwrap_or_default(), err.join().unwrap_or_default()))
+    })
+}
+
+fn read_all(stream: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        // What was said until it broke off is enough.
+        let _ = stream.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The end of what a program said, without its call stack, on one line.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let from = lines.iter().rposition(|line| line.contains("Error") || line.contains("Exception")).unwrap_or(0);
+    let text = lines.get(from..).unwrap_or_default().join(" ");
+    text.chars().take(500).collect()
+}
