@@ -1,5 +1,8 @@
 //! Whether a database is sound: every block that its state uses, its log, and, if a DuckDB is at hand, everything read by it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -16,6 +16,8 @@ mod owner;
 mod place;
 mod program;
 mod restore;
+#[cfg(test)]
+mod testing;
 
 pub use engine::DuckDbEngine;
 

@@ -1,18 +1,16 @@
 //! Captures of databases that real DuckDBs made, in every state that has a way of its own. The hammer (`tests/hammer.rs`)
 //! tries what a live database does meanwhile.
 
-mod kit;
-
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
 use copal_core::{Capture, Context, Engine, EngineError, EngineErrorKind, Source};
-use kit::{FolderSink, Python, Reflinks, Warnings};
 
 use crate::format::checksum::checksum;
 use crate::format::header::HEADERS_LENGTH;
+use crate::testing::{FolderSink, Python, Reflinks, Warnings};
 use crate::{CHECKPOINT_LOG, DuckDbEngine, LOG, MAIN_FILE};
 
 const VERSIONS: [&str; 5] = ["1.1.3", "1.3.2", "1.4.5", "1.5.6", "2.0.0"];

@@ -102,7 +102,7 @@ impl Headers {
         if !checksum::is_sound(main) {
             return Err(unsound("the checksum of its main header is wrong"));
         }
-        let [first, second] = [first, second].map(|bytes| DatabaseHeader::parse(bytes));
+        let [first, second] = [first, second].map(DatabaseHeader::parse);
         let (first, second) = (first?, second?);
         // A tie means the second.
         let active = if first.iteration > second.iteration { first } else { second };

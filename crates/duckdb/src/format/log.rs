@@ -127,8 +127,7 @@ fn version_entry(file: &File, length: u64) -> Result<Option<u64>, LogProblem> {
     let mut version = 1;
     let mut is_first = true;
     // Fields: 100 the type, 101 the version, 102 the database's identifier (a list), 103 the checkpoint's number.
-    loop {
-        let Some((field, after)) = rest.split_first_chunk::<2>() else { break };
+    while let Some((field, after)) = rest.split_first_chunk::<2>() {
         rest = after;
         let field = u16::from_le_bytes(*field);
         if is_first && field != 100 {

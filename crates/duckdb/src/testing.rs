@@ -1,4 +1,4 @@
-//! Real DuckDBs in processes of their own, and a sink that makes a folder of what it is given.
+//! Real DuckDBs in processes of their own, a sink that makes a folder of what it is given, and a content made of one.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use copal_core::{AnyError, CancelToken, Context, Event, FileHandle, PageFileSpec, Progress, Sink};
+use copal_core::{
+    AnyError, CancelToken, Content, Context, Event, FileEntry, FileHandle, PageFileSpec, Progress, Sink, WriteAt,
+};
 
 const ENVIRONMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv");
 /// Answers each line with one: `ok`, rows, or `error …`. `FOR EVER …` answers at once and goes on, until the process ends.
@@ -36,7 +38,7 @@ for line in sys.stdin:
 "#;
 
 /// A Python that holds a database.
-pub(super) struct Python {
+pub(crate) struct Python {
     child: Child,
     answers: BufReader<std::process::ChildStdout>,
     ready: String,
@@ -44,19 +46,19 @@ pub(super) struct Python {
 
 impl Python {
     /// Opens (or makes) a database with this version of DuckDB.
-    pub(super) fn owning(version: &str, path: &Path) -> Self {
+    pub(crate) fn owning(version: &str, path: &Path) -> Self {
         let python = Self::start_on(version, path.as_os_str());
         assert_eq!(python.ready, "ready\n", "DuckDB {version} cannot open {}", path.display());
         python
     }
 
     /// A DuckDB without a file.
-    pub(super) fn in_memory(version: &str) -> Self {
+    pub(crate) fn in_memory(version: &str) -> Self {
         Self::start_on(version, ":memory:".as_ref())
     }
 
     /// Whether DuckDB refuses to open the database for writing.
-    pub(super) fn refuses(version: &str, path: &Path) -> bool {
+    pub(crate) fn refuses(version: &str, path: &Path) -> bool {
         Self::start_on(version, path.as_os_str()).ready.is_empty()
     }
 
@@ -87,30 +89,30 @@ impl Python {
     }
 
     /// Runs statements.
-    pub(super) fn run(&mut self, sql: &str) {
+    pub(crate) fn run(&mut self, sql: &str) {
         assert_eq!(self.say(sql), "ok", "{sql}");
     }
 
     /// Runs a statement over and over from now on.
-    pub(super) fn start(&mut self, sql: &str) {
+    pub(crate) fn start(&mut self, sql: &str) {
         self.run(sql);
     }
 
     /// Runs statements that must fail.
-    pub(super) fn fail(&mut self, sql: &str) {
+    pub(crate) fn fail(&mut self, sql: &str) {
         let answer = self.say(sql);
         assert!(answer.starts_with("error"), "{sql}: {answer}");
     }
 
     /// The rows of a query, as Python shows them.
-    pub(super) fn ask(&mut self, sql: &str) -> String {
+    pub(crate) fn ask(&mut self, sql: &str) -> String {
         let answer = self.say(sql);
         assert!(answer.starts_with('['), "{sql}: {answer}");
         answer
     }
 
     /// As `kill -9` does it.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -131,18 +133,40 @@ impl Drop for Python {
     }
 }
 
+/// A Python with this version of DuckDB, as somebody could have it on `PATH`.
+pub(crate) fn python_with(version: &str, folder: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let program = folder.join(format!("python-{version}"));
+    let text = format!("#!/bin/sh\nPYTHONPATH={ENVIRONMENT}/duckdb/{version} exec {ENVIRONMENT}/bin/python \"$@\"\n");
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+/// A Python without any.
+pub(crate) fn python_without() -> PathBuf {
+    Path::new(ENVIRONMENT).join("bin/python")
+}
+
+/// The `duckdb` command, version 1.5.6.
+pub(crate) fn duckdb_command() -> PathBuf {
+    let program = Path::new(ENVIRONMENT).join("duckdb/cli/duckdb_cli/duckdb");
+    assert!(program.is_file(), "the duckdb command is missing: run tools/prepare.sh");
+    program
+}
+
 /// Writes page files into a folder.
-pub(super) struct FolderSink {
+pub(crate) struct FolderSink {
     folder: PathBuf,
     files: HashMap<u32, (PageFileSpec, File, Vec<bool>)>,
     next: u32,
     /// Done whenever pages come.
-    pub(super) at_pages: Option<Box<dyn FnMut()>>,
+    pub(crate) at_pages: Option<Box<dyn FnMut()>>,
 }
 
 impl FolderSink {
     /// Makes the folder, empty.
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let _ = std::fs::remove_dir_all(folder);
         std::fs::create_dir_all(folder).unwrap();
         Self { folder: folder.to_owned(), files: HashMap::new(), next: 0, at_pages: None }
@@ -190,16 +214,16 @@ impl Sink for FolderSink {
 
 /// Collects warnings.
 #[derive(Clone, Default)]
-pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
     /// A context that tells its warnings here.
-    pub(super) fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         Context { cancel: CancelToken::default(), progress: Arc::new(self.clone()) }
     }
 
     /// What was warned of.
-    pub(super) fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -213,14 +237,14 @@ impl Progress for Warnings {
 }
 
 /// A folder on a file system that can share content between files.
-pub(super) struct Reflinks {
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Reflinks {
+    pub(crate) folder: tempfile::TempDir,
     mounted: Option<PathBuf>,
 }
 
 impl Reflinks {
     /// The folder for temporary files if it can, else a small XFS of its own, which only root can mount. Says so if there is none.
-    pub(super) fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         std::fs::write(&from, b"x").unwrap();
@@ -246,7 +270,7 @@ impl Reflinks {
         Some(Self { folder, mounted: Some(mounted) })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.mounted.as_deref().unwrap_or(self.folder.path())
     }
 }
@@ -257,5 +281,38 @@ impl Drop for Reflinks {
             // Descriptors of files that were copied stay open, so it goes when they do.
             let _ = Command::new("umount").arg("--lazy").arg(mounted).status();
         }
+    }
+}
+
+/// A backup made of the files in a folder.
+pub(crate) struct FolderContent {
+    folder: PathBuf,
+    files: Vec<FileEntry>,
+}
+
+impl FolderContent {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            files.push(FileEntry::Pages {
+                name: entry.file_name().to_str().unwrap().to_owned(),
+                length: entry.metadata().unwrap().len(),
+                page_size: 65_536,
+                head: Vec::new(),
+                digest: [0; 32],
+                branches: Vec::new(),
+            });
+        }
+        Self { folder: folder.to_owned(), files }
+    }
+}
+
+impl Content for FolderContent {
+    fn files(&self) -> &[FileEntry] {
+        &self.files
+    }
+
+    fn write_file(&self, name: &str, out: &dyn WriteAt, _context: &Context) -> Result<(), AnyError> {
+        Ok(out.write_at(0, &std::fs::read(self.folder.join(name))?)?)
     }
 }
