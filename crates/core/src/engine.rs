@@ -3,6 +3,7 @@
 //! Engines block; callers run them on threads of their own. An engine never sees a repository: it pushes pages into a
 //! `Sink` and takes files from a `Content`.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::engine_error::{AnyError, EngineResult};
@@ -82,6 +83,38 @@ pub struct Capture {
 pub trait WriteAt: Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
+}
+
+/// A writer that remembers its first error, which says more than what a [`Content`] makes of it.
+#[derive(Debug)]
+pub struct FirstError<W> {
+    write: W,
+    failure: Mutex<Option<std::io::Error>>,
+}
+
+impl<W: Fn(u64, &[u8]) -> std::io::Result<()>> FirstError<W> {
+    /// Writes with `write`.
+    pub fn new(write: W) -> Self {
+        Self { write, failure: Mutex::new(None) }
+    }
+
+    /// The first error, if there was one.
+    pub fn into_failure(self) -> Option<std::io::Error> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Fn(u64, &[u8]) -> std::io::Result<()> + Send + Sync> WriteAt for FirstError<W> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        (self.write)(offset, bytes).map_err(|error| {
+            let told = match error.raw_os_error() {
+                Some(code) => std::io::Error::from_raw_os_error(code),
+                None => std::io::Error::from(error.kind()),
+            };
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            told
+        })
+    }
 }
 
 /// A backup as an engine sees it while restoring.

@@ -16,7 +16,7 @@ mod source;
 pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
 pub use duration::{DurationError, parse_duration};
 pub use engine::{
-    Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, Identity, PageFileSpec,
+    Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, FirstError, Identity, PageFileSpec,
     RestoreRequest, Restored, Sink, WriteAt,
 };
 pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use copal_storage::local_file::holders;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::failure::{code_of, damaged, failed, file_failed, is_busy};
 use crate::handles::Handles;
 use crate::header::{HEADER_BYTES, Header, MAGIC, looks_random};
-use crate::holders;
 use crate::place::Place;
 use crate::settled::Settled;
 use crate::wal_index::{WalIndex, WalState};
@@ -357,7 +357,7 @@ impl Drop for Database {
 
 /// The error for a database that stayed locked.
 pub(crate) fn busy(path: &Path, wait: Duration) -> EngineError {
-    let by = match holders::of(path).as_slice() {
+    let by = match holders(path).as_slice() {
         [] => String::new(),
         found => format!(" ({})", found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };

@@ -11,7 +11,6 @@ mod engine;
 mod failure;
 mod handles;
 mod header;
-mod holders;
 mod inventory;
 mod place;
 mod reader;

@@ -15,9 +15,9 @@ mod tests;
 use std::time::Duration;
 
 use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
+use copal_storage::local_file::{holders, require_space};
 use copal_storage::{StorageError, StorageErrorKind};
 
-use crate::holders;
 use target::Target;
 
 /// Restores `content` as `request` says, waiting up to `wait` for a target that another process has locked.
@@ -31,17 +31,17 @@ pub(crate) fn restore(
     let target = Target::resolve(&request.target)?;
     let mut notes = Vec::new();
     if !request.dry_run {
-        let _alone = lock::FolderLock::take(&target, wait, context)?;
+        let _alone = lock::alone(&target, wait, context)?;
         notes.extend(record::settle(&target, wait, context)?);
     }
     let occupied = target.occupied()?;
     if occupied && !request.replace {
         return Err(target.exists_error());
     }
-    target.require_writable_folder()?;
-    copal_storage::local_file::require_space(&target.path, file.length()).map_err(storage_failed)?;
+    target.require_writable_folder().map_err(storage_failed)?;
+    require_space(&target.path, file.length()).map_err(storage_failed)?;
     if request.dry_run {
-        notes.extend(holders::of(&target.path).iter().map(|h| format!("{h} has the target open")));
+        notes.extend(holders(&target.path).iter().map(|h| format!("{h} has the target open")));
         let check = CheckReport::default();
         return Ok(Restored { target: target.shown(), replaced: occupied, check, notes });
     }
@@ -61,6 +61,7 @@ fn storage_failed(error: StorageError) -> EngineError {
         StorageErrorKind::AlreadyExists => EngineErrorKind::Exists,
         StorageErrorKind::PermissionDenied => EngineErrorKind::PermissionDenied,
         StorageErrorKind::NoSpace => EngineErrorKind::NoSpace,
+        StorageErrorKind::Configuration | StorageErrorKind::Unsupported => EngineErrorKind::Unsupported,
         _ => EngineErrorKind::Other,
     };
     let mut mapped = EngineError::new(kind, error.message.clone());
@@ -73,13 +74,5 @@ fn storage_failed(error: StorageError) -> EngineError {
 
 /// The engine's error for one of the operating system's about a path.
 fn io_failed(doing: &str, path: &std::path::Path, error: std::io::Error) -> EngineError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            EngineErrorKind::PermissionDenied
-        }
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => EngineErrorKind::NoSpace,
-        std::io::ErrorKind::NotFound => EngineErrorKind::NotFound,
-        _ => EngineErrorKind::Other,
-    };
-    EngineError::new(kind, format!("cannot {doing} {}", path.display())).because(error)
+    storage_failed(copal_storage::local_file::io_failed(doing, path, error))
 }

@@ -1,12 +1,18 @@
 //! Durable handling of local files: staging beside the target, replacing in one step, syncing, space, reflinks.
 //!
-//! Used by the local storage and by engines when they restore. Its invariant: a target either has its old content
+//! Used by the local storage and by engines when they restore: where the target is, who has it open, one restore at a time in
+//! a folder, what killed ones left behind. Its invariant: a target either has its old content
 //! or the whole new one, whatever is killed or cut off, and what answered `Ok` survives a power cut. All calls
 //! block; asynchronous callers wrap them.
 
-use std::fs::{File, OpenOptions};
+mod folder_lock;
+mod holders;
+mod sweep;
+mod target;
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -14,6 +20,11 @@ use rustix::io::Errno;
 
 use crate::io_error::io_error;
 use crate::{Result, StorageError, StorageErrorKind};
+
+pub use folder_lock::FolderLock;
+pub use holders::{Holder, holders, writers_of};
+pub use sweep::sweep_abandoned;
+pub use target::FileTarget;
 
 /// A private file (mode 0600) beside the place it will take; removed when dropped before that.
 #[derive(Debug)]
@@ -29,14 +40,13 @@ impl StagingFile {
         let name = target.file_name().ok_or_else(|| {
             StorageError::new(StorageErrorKind::Configuration, format!("{} names no file", target.display()))
         })?;
-        // A long name and the suffix together must stay below the 255 bytes of a file name.
-        let name: String = name.to_string_lossy().chars().take(48).collect();
+        let name = shortened(&name.to_string_lossy());
         let path = folder_of(target).join(format!(".{name}.copal~{:016x}", rand::random::<u64>()));
         Self::at(path)
     }
 
     /// Creates an empty one at exactly `path`, which must not exist.
-    pub(crate) fn at(path: PathBuf) -> Result<Self> {
+    pub fn at(path: PathBuf) -> Result<Self> {
         let file = create_private(&path).map_err(|e| io_error("create", &path, e))?;
         Ok(Self { file, path, armed: true })
     }
@@ -49,6 +59,18 @@ impl StagingFile {
     /// Where it is now.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives it the owner and the mode of the file that it will replace, as far as we may; whether the owner is the same.
+    pub fn adopt(&self, old: &Metadata) -> Result<bool> {
+        let failed = |e| io_error("set the mode of", &self.path, e);
+        let mine = self.file.metadata().map_err(failed)?;
+        let is_owned = (mine.uid(), mine.gid()) == (old.uid(), old.gid())
+            || std::os::unix::fs::fchown(&self.file, Some(old.uid()), Some(old.gid())).is_ok()
+            || std::os::unix::fs::fchown(&self.file, None, Some(old.gid())).is_ok();
+        // After the owner: a change of owner may take bits away.
+        self.file.set_permissions(Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)?;
+        Ok(is_owned)
     }
 
     /// Makes its content durable and puts it in the place of `target`, replacing what is there.
@@ -149,6 +171,26 @@ pub fn require_space(path: &Path, bytes: u64) -> Result<()> {
         .hint("free space on this disk or choose a target on another one"))
 }
 
+/// The error of doing `what` ("open", "look at" ...) to a file.
+pub fn io_failed(what: &str, path: &Path, error: io::Error) -> StorageError {
+    io_error(what, path, error)
+}
+
+/// The error of writing `needed` bytes beside `target`; if the disk is full, it says how much was needed and is free.
+pub fn write_failed(target: &Path, needed: u64, error: io::Error) -> StorageError {
+    let folder = folder_of(target);
+    let failed = io_error("write to", folder, error);
+    if failed.kind() != StorageErrorKind::NoSpace {
+        return failed;
+    }
+    let free = free_space(folder).map_or_else(|_| "less".to_owned(), |free| format!("{free} bytes"));
+    StorageError {
+        message: format!("no space left in {}: {needed} bytes needed, {free} free", folder.display()),
+        ..failed
+    }
+    .hint("free space on this disk or restore to another one")
+}
+
 /// Makes `to` (which must not exist) share the content of `from` without copying, on file systems that can.
 ///
 /// Errors: `Unsupported` where they cannot or where the two lie on different file systems; `to` is then not there.
@@ -208,6 +250,11 @@ fn link_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 /// Creates a file with mode 0600 that must not exist yet.
 fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// The part of a name that staging files carry: with their suffix they must stay below the 255 bytes of a file name.
+fn shortened(name: &str) -> String {
+    name.chars().take(48).collect()
 }
 
 /// The folder in which a path lies.

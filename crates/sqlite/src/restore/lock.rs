@@ -1,10 +1,10 @@
 //! Locks around the moment in which a database is replaced.
 
-use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use copal_storage::local_file::{FolderLock, holders};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
@@ -12,35 +12,18 @@ use super::target::Target;
 use crate::database::busy;
 use crate::failure::{code_of, failed, file_failed, is_busy, is_damage};
 use crate::handles::Handles;
-use crate::holders;
 
 /// How often a lock is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Keeps two restores out of one folder's swaps. It leaves nothing behind: the lock is on the folder itself.
-pub(super) struct FolderLock {
-    _folder: Option<File>,
-}
-
-impl FolderLock {
-    /// Takes it, waiting up to `wait`.
-    pub(super) fn take(target: &Target, wait: Duration, context: &Context) -> EngineResult<Self> {
-        let Ok(folder) = File::open(&target.folder) else { return Ok(Self { _folder: None }) };
-        let deadline = Instant::now() + wait;
-        loop {
-            context.cancel.check()?;
-            match folder.try_lock() {
-                Ok(()) => return Ok(Self { _folder: Some(folder) }),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(RETRY.min(wait)),
-                Err(TryLockError::WouldBlock) => {
-                    let message = format!("another restore works in {}", target.folder.display());
-                    return Err(EngineError::new(EngineErrorKind::Busy, message).hint("try again when it is done"));
-                }
-                // A file system without such locks: SQLite's own lock is still to come.
-                Err(TryLockError::Error(_)) => return Ok(Self { _folder: None }),
-            }
-        }
-    }
+/// Keeps other restores out of the target's folder, waiting up to `wait` for them.
+pub(super) fn alone(target: &Target, wait: Duration, context: &Context) -> EngineResult<FolderLock> {
+    let taken = FolderLock::take(&target.folder, wait, || !context.cancel.is_cancelled());
+    context.cancel.check()?;
+    taken.ok_or_else(|| {
+        let message = format!("another restore works in {}", target.folder.display());
+        EngineError::new(EngineErrorKind::Busy, message).hint("try again when it is done")
+    })
 }
 
 /// SQLite's EXCLUSIVE lock on a database that is about to be replaced; it ends when this is dropped.
@@ -92,7 +75,7 @@ pub(super) fn wait_for_users(path: &Path, wait: Duration, context: &Context) -> 
     loop {
         context.cancel.check()?;
         // A process that was just forked has our own files open until it starts its program, so one look is not enough.
-        match holders::of(path).as_slice() {
+        match holders(path).as_slice() {
             [] => return Ok(()),
             [first, ..] if Instant::now() >= deadline => {
                 let message = format!("{} is open in {first}", path.display());

@@ -15,14 +15,14 @@
 //! companions aside under a durable record (see `record`). In between SQLite finds the old main file alone, which it
 //! could not read anyway, or no database.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
 use copal_storage::local_file::{StagingFile, fsync_folder};
 
-use super::lock::{self, FolderLock, Seized};
+use super::lock::{self, Seized};
 use super::record::{self, Record};
 use super::step::step;
 use super::target::{COMPANIONS, Target};
@@ -40,7 +40,7 @@ pub(super) fn into_place(
     context: &Context,
     notes: &mut Vec<String>,
 ) -> EngineResult<bool> {
-    let _alone = FolderLock::take(target, wait, context)?;
+    let _alone = lock::alone(target, wait, context)?;
     notes.extend(record::settle(target, wait, context)?);
     let occupied = target.occupied()?;
     if occupied && !replace {
@@ -140,16 +140,10 @@ fn remove_companions(target: &Target) -> EngineResult<()> {
 
 /// Gives the new file the old one's owner and mode, as far as we may.
 fn adopt(staged: &StagingFile, old: &Metadata, target: &Target, notes: &mut Vec<String>) -> EngineResult<()> {
-    let failed = |e| io_failed("set the mode of", staged.path(), e);
-    let mine = staged.file().metadata().map_err(failed)?;
-    if (mine.uid(), mine.gid()) != (old.uid(), old.gid())
-        && std::os::unix::fs::fchown(staged.file(), Some(old.uid()), Some(old.gid())).is_err()
-        && std::os::unix::fs::fchown(staged.file(), None, Some(old.gid())).is_err()
-    {
+    if !staged.adopt(old).map_err(storage_failed)? {
         notes.push(format!("{} now belongs to the user who restored it", target.path.display()));
     }
-    // After the owner: a change of owner may take bits away.
-    staged.file().set_permissions(Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)
+    Ok(())
 }
 
 /// Makes the replaced file useless for programs that still have it open, unless it has another name somewhere.

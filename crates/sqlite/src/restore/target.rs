@@ -2,11 +2,13 @@
 
 use std::fs::Metadata;
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use copal_core::{EngineError, EngineErrorKind, EngineResult, Source};
+use copal_storage::local_file::FileTarget;
 
-use super::io_failed;
+use super::{io_failed, storage_failed};
 use crate::place::beside;
 
 /// The suffixes of the files that SQLite keeps beside a database.
@@ -14,36 +16,20 @@ pub(super) const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 
 /// The place of the restored database; a symbolic link was followed to the file that it names.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// The real, absolute path; nothing need be there.
-    pub(super) path: PathBuf,
-    /// The folder in which it lies.
-    pub(super) folder: PathBuf,
-    /// The last part of the path.
-    pub(super) name: String,
+pub(super) struct Target(FileTarget);
+
+impl Deref for Target {
+    type Target = FileTarget;
+
+    fn deref(&self) -> &FileTarget {
+        &self.0
+    }
 }
 
 impl Target {
     /// Finds the place that `source` names.
     pub(super) fn resolve(source: &Source) -> EngineResult<Self> {
-        let given = source.file_path();
-        let path = match std::fs::symlink_metadata(&given) {
-            Ok(link) if link.is_symlink() => given.canonicalize().map_err(|e| dangling(&given, e))?,
-            Ok(_) => given.canonicalize().map_err(|e| io_failed("reach", &given, e))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => new_path(&given)?,
-            Err(e) => return Err(io_failed("reach", &given, e)),
-        };
-        match std::fs::metadata(&path) {
-            Ok(found) if !found.is_file() => {
-                let message = format!("{} exists and is not a file", given.display());
-                return Err(EngineError::new(EngineErrorKind::Exists, message).hint("name the file to be written"));
-            }
-            _ => {}
-        }
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            return Err(unnamed(&given));
-        };
-        Ok(Self { folder: folder.to_owned(), name: name.to_owned(), path: path.clone() })
+        FileTarget::resolve(&source.file_path()).map(Self).map_err(storage_failed)
     }
 
     /// The target as the user wrote it, or where a link led.
@@ -58,11 +44,7 @@ impl Target {
 
     /// The main file, if there is one.
     pub(super) fn main_file(&self) -> EngineResult<Option<Metadata>> {
-        match std::fs::metadata(&self.path) {
-            Ok(found) => Ok(Some(found)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(io_failed("look at", &self.path, e)),
-        }
+        self.metadata().map_err(storage_failed)
     }
 
     /// The companions that hold a part of a database: a log, or a journal that is not crossed out.
@@ -94,12 +76,6 @@ impl Target {
         EngineError::new(EngineErrorKind::Exists, what)
             .hint("restore to another path, or replace it with --replace; it is kept until the new one is complete")
     }
-
-    /// Checks that files can be made in the folder.
-    pub(super) fn require_writable_folder(&self) -> EngineResult<()> {
-        rustix::fs::access(&self.folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-            .map_err(|e| io_failed("write to", &self.folder, e.into()))
-    }
 }
 
 /// Whether a journal begins with zeros, as `journal_mode=PERSIST` leaves it.
@@ -110,27 +86,4 @@ fn is_crossed_out(path: &Path, suffix: &str) -> bool {
     suffix == "-journal"
         && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut beginning)).is_ok()
         && beginning == [0; 8]
-}
-
-fn new_path(given: &Path) -> EngineResult<PathBuf> {
-    let name = given.file_name().ok_or_else(|| unnamed(given))?;
-    let folder = match given.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = folder.canonicalize().map_err(|e| {
-        let missing = e.kind() == io::ErrorKind::NotFound;
-        let error = io_failed("restore into", folder, e);
-        if missing { error.hint("the folder does not exist; create it first") } else { error }
-    })?;
-    Ok(folder.join(name))
-}
-
-fn dangling(given: &Path, error: io::Error) -> EngineError {
-    let message = format!("{} is a link that leads nowhere", given.display());
-    EngineError::new(EngineErrorKind::NotFound, message).hint("name the file itself, or remove the link").because(error)
-}
-
-fn unnamed(given: &Path) -> EngineError {
-    EngineError::new(EngineErrorKind::Unsupported, format!("{} names no file", given.display()))
 }
