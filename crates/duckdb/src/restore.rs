@@ -4,6 +4,7 @@
 //! log, nor a main file without its own. It finds what was there before, or the new database, or, for the moment in which
 //! logs are exchanged, a file that it refuses to open. `swap` tells how.
 
+mod hold;
 mod stage;
 mod step;
 mod swap;
@@ -16,6 +17,7 @@ use std::path::Path;
 use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
 use copal_storage::{StorageError, StorageErrorKind};
 
+use hold::Hold;
 use stage::Staged;
 pub(crate) use swap::is_beginning_of_barrier;
 use target::Target;
@@ -38,7 +40,7 @@ pub(crate) fn restore(
     if occupied && !request.replace {
         return Err(target.exists_error());
     }
-    target.require_writable_folder()?;
+    target.require_writable_folder().map_err(storage_failed)?;
     let bytes = files.iter().map(|file| file.length()).sum();
     copal_storage::local_file::require_space(&target.path, bytes).map_err(storage_failed)?;
     if request.dry_run {
@@ -47,7 +49,7 @@ pub(crate) fn restore(
     }
     if occupied {
         // Early, before anything is written: it is looked at again when it is replaced.
-        drop(target.hold()?);
+        drop(Hold::take(&target.path)?);
     }
     stage::sweep(&target);
     let staged = Staged::write(content, &files, &target, context)?;
@@ -65,6 +67,7 @@ fn storage_failed(error: StorageError) -> EngineError {
         StorageErrorKind::AlreadyExists => EngineErrorKind::Exists,
         StorageErrorKind::PermissionDenied => EngineErrorKind::PermissionDenied,
         StorageErrorKind::NoSpace => EngineErrorKind::NoSpace,
+        StorageErrorKind::Configuration | StorageErrorKind::Unsupported => EngineErrorKind::Unsupported,
         _ => EngineErrorKind::Other,
     };
     let mut mapped = EngineError::new(kind, error.message.clone());
@@ -77,13 +80,5 @@ fn storage_failed(error: StorageError) -> EngineError {
 
 /// The engine's error for one of the operating system's about a path.
 fn io_failed(doing: &str, path: &Path, error: std::io::Error) -> EngineError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            EngineErrorKind::PermissionDenied
-        }
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => EngineErrorKind::NoSpace,
-        std::io::ErrorKind::NotFound => EngineErrorKind::NotFound,
-        _ => EngineErrorKind::Other,
-    };
-    EngineError::new(kind, format!("cannot {doing} {}", path.display())).because(error)
+    storage_failed(copal_storage::local_file::io_failed(doing, path, error))
 }

@@ -1,25 +1,18 @@
 //! The new database beside its target: written, made durable and checked before anything else is touched.
 
-use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use copal_core::{
-    CheckLevel, CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, FileEntry, WriteAt,
+    CheckLevel, CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, FileEntry, FirstError,
 };
-use copal_storage::local_file::{StagingFile, free_space};
+use copal_storage::local_file::{StagingFile, sweep_abandoned, write_failed};
 
 use super::step::step;
 use super::target::Target;
 use super::{io_failed, storage_failed};
 use crate::check::{self, Files};
 use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE};
-
-/// Staging files of killed restores are removed when they are older than this.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// The new database: its main file and its logs by suffix.
 pub(super) struct Staged {
@@ -93,12 +86,12 @@ impl Staged {
 fn write(content: &dyn Content, file: &FileEntry, target: &Target, context: &Context) -> EngineResult<StagingFile> {
     let staged = StagingFile::beside(&target.path).map_err(storage_failed)?;
     step("staging file made")?;
-    let out = Output { file: staged.file(), failure: Mutex::new(None) };
+    let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset));
+    let write_failed = |error| storage_failed(write_failed(&target.path, file.length(), error));
     if let Err(error) = content.write_file(file.name(), &out, context) {
         context.cancel.check()?;
-        let failure = out.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        return Err(match failure {
-            Some(failure) => write_failed(target, file.length(), failure),
+        return Err(match out.into_failure() {
+            Some(failure) => write_failed(failure),
             None => EngineError::repository(error),
         });
     }
@@ -108,57 +101,11 @@ fn write(content: &dyn Content, file: &FileEntry, target: &Target, context: &Con
         let message = format!("{length} bytes were restored where the backup has {}", file.length());
         return Err(EngineError::new(EngineErrorKind::Corrupt, message));
     }
-    staged.file().sync_all().map_err(|e| write_failed(target, file.length(), e))?;
+    staged.file().sync_all().map_err(write_failed)?;
     Ok(staged)
 }
 
 /// Removes what restores to the same target left when they were killed more than a day ago.
 pub(super) fn sweep(target: &Target) {
-    let Ok(entries) = std::fs::read_dir(&target.folder) else { return };
-    let kept: String = target.name.chars().take(48).collect();
-    let is_ours = |name: &str| {
-        let random = name.strip_prefix('.').and_then(|rest| rest.strip_prefix(&*kept)?.strip_prefix(".copal~"));
-        random.is_some_and(|random| random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
-    for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(is_ours);
-        let age = entry.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|m| m.modified().ok());
-        let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
-        if is_ours && age.is_some_and(|age| age > ABANDONED) {
-            // Best effort: what cannot be removed is in nobody's way.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Writes into the staging file and keeps the first error, which says more than what the repository makes of it.
-struct Output<'a> {
-    file: &'a File,
-    failure: Mutex<Option<io::Error>>,
-}
-
-impl WriteAt for Output<'_> {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| {
-            let told = match error.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::from(error.kind()),
-            };
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            told
-        })
-    }
-}
-
-fn write_failed(target: &Target, needed: u64, error: io::Error) -> EngineError {
-    let mapped = io_failed("write to", &target.folder, error);
-    if mapped.kind != EngineErrorKind::NoSpace {
-        return mapped;
-    }
-    let free = free_space(&target.folder).map_or_else(|_| "less".to_owned(), |free| format!("{free} bytes"));
-    EngineError {
-        message: format!("no space left in {}: {needed} bytes needed, {free} free", target.folder.display()),
-        ..mapped
-    }
-    .hint("free space on this disk or restore to another one")
+    sweep_abandoned(&target.path, &[".copal-restore"], &[]);
 }

@@ -3,9 +3,10 @@
 //! A main file and its logs cannot be exchanged in one step, and older DuckDBs replay whatever log they find. If neither the
 //! old nor the new database has a log, one rename does it. Else nobody may open the target while logs are exchanged:
 //!
-//! 1. take DuckDB's own lock on the old main file (else `Busy`),
+//! 1. take DuckDB's own lock on the old main file, and look that nobody has it open for writing (else `Busy`; see `hold`),
 //! 2. write a durable record of what is going to be renamed, by device and inode,
-//! 3. give the old main file a second name, and rename a *barrier* over the target: a text that no DuckDB opens,
+//! 3. give the old main file a second name, sync the folder, and rename a *barrier* over the target: a text that no DuckDB
+//!    opens. From here on nobody can come to the old main file, so a look at who has it open is conclusive,
 //! 4. move the old logs aside, move the new ones in, sync the folder after each,
 //! 5. rename the new main file over the barrier. From here on the new database is there, whole.
 //! 6. Remove what is aside, and the record.
@@ -13,15 +14,15 @@
 //! Whoever finds a record puts things right before anything else: if the new main file is at the target, step 6; else the
 //! new logs go, the old ones come back, and last the old main file, over the barrier. A failure before step 5 does the same.
 
-use std::fs::{Metadata, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::Metadata;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
 use copal_storage::local_file::{StagingFile, durable_remove, durable_rename, fsync_folder};
 use serde::{Deserialize, Serialize};
 
+use super::hold::Hold;
 use super::stage::Staged;
 use super::step::step;
 use super::target::Target;
@@ -42,6 +43,8 @@ struct Record {
     staged: Vec<String>,
     /// The new main file.
     new_main: FileId,
+    /// What stands at the target while logs are exchanged.
+    barrier: FileId,
     /// The new logs and where they go.
     new_logs: Vec<(PathBuf, FileId)>,
     /// The old main file and its second name.
@@ -53,12 +56,6 @@ struct Record {
 /// Whether a file that begins so is the barrier of an interrupted restore.
 pub(crate) fn is_beginning_of_barrier(beginning: &[u8]) -> bool {
     beginning.starts_with(BARRIER.as_bytes())
-}
-
-fn is_barrier(path: &Path) -> bool {
-    let mut beginning = vec![0; BARRIER.len()];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
-    read.is_ok() && is_beginning_of_barrier(&beginning)
 }
 
 /// Puts the staged database in the target's place; returns whether something was replaced.
@@ -76,7 +73,10 @@ pub(super) fn into_place(
         return Err(target.exists_error());
     }
     // Held until the new database has its place: programs that wait for the file get the new one.
-    let _held = target.hold()?;
+    let hold = Hold::take(&target.path)?;
+    if let Some(hold) = &hold {
+        hold.require_alone(&[target.name.as_ref()])?;
+    }
     let old = target.main_file()?;
     if let Some(old) = &old {
         adopt(&staged, old, target, notes)?;
@@ -90,19 +90,28 @@ pub(super) fn into_place(
         }
         .map_err(storage_failed)?;
     } else {
-        exchange(staged, target, old.as_ref(), old_logs)?;
+        exchange(staged, target, old.as_ref(), old_logs, hold.as_ref())?;
+    }
+    if let Some(hold) = &hold {
+        hold.cross_out();
     }
     step("swapped")?;
     Ok(occupied)
 }
 
 /// Swaps main file and logs behind a barrier, or puts everything back.
-fn exchange(staged: Staged, target: &Target, old: Option<&Metadata>, old_logs: Vec<PathBuf>) -> EngineResult<()> {
+fn exchange(
+    staged: Staged,
+    target: &Target,
+    old: Option<&Metadata>,
+    old_logs: Vec<PathBuf>,
+    hold: Option<&Hold>,
+) -> EngineResult<()> {
     let barrier = StagingFile::beside(&target.path).map_err(storage_failed)?;
     let text = format!("{BARRIER}{BARRIER_REST}");
     barrier.file().write_all(text.as_bytes()).map_err(|e| io_failed("write", barrier.path(), e))?;
     let record = Record::create(&staged, &barrier, target, old, old_logs)?;
-    let swapped = record.swap(staged, barrier, target);
+    let swapped = record.swap(staged, barrier, target, hold);
     // Also after an error the new database may have its place (only the folder could not be synced): the inode tells.
     match (swapped, record.resolve(target)) {
         (Ok(()), resolved) => resolved.map(|_| ()),
@@ -131,6 +140,7 @@ impl Record {
             format: FORMAT,
             staged: vec![main.clone(), name(barrier)],
             new_main: id(&staged.main)?,
+            barrier: id(barrier)?,
             new_logs: Vec::new(),
             old_main: old.map(|old| (id_of(old), format!("{main}-old"))),
             old_logs: old_logs.into_iter().enumerate().map(|(i, path)| (path, format!("{main}-old-log{i}"))).collect(),
@@ -147,7 +157,7 @@ impl Record {
         Ok(record)
     }
 
-    fn swap(&self, staged: Staged, barrier: StagingFile, target: &Target) -> EngineResult<()> {
+    fn swap(&self, staged: Staged, barrier: StagingFile, target: &Target, hold: Option<&Hold>) -> EngineResult<()> {
         step("record written")?;
         match &self.old_main {
             Some((_, aside)) => {
@@ -156,12 +166,18 @@ impl Record {
                     io_failed("keep a second name for", &target.path, e)
                         .hint("restore to another path, and rename it by hand")
                 })?;
+                // Of the two changes of names, the folder must not keep the second without the first.
+                fsync_folder(&target.folder).map_err(storage_failed)?;
                 step("old main file has a second name")?;
                 barrier.replace(&target.path).map_err(storage_failed)?;
             }
             None => barrier.place_new(&target.path).map_err(storage_failed)?,
         }
         step("barrier placed")?;
+        // Nobody can open the old main file any more; who did so before, and has not locked it yet, would find our logs.
+        if let (Some(hold), Some((_, aside))) = (hold, &self.old_main) {
+            hold.require_alone(&[target.name.as_ref(), aside.as_ref()])?;
+        }
         for (log, aside) in &self.old_logs {
             durable_rename(log, &target.folder.join(aside)).map_err(storage_failed)?;
             step("old log moved aside")?;
@@ -198,9 +214,9 @@ impl Record {
     fn undo(&self, target: &Target) -> EngineResult<Vec<String>> {
         let mut notes = Vec::new();
         let main = target.main_file()?;
-        // The inode first: the old main file may be in use by this process, and must not be opened and closed.
-        let is_old = |main: &Metadata| self.old_main.as_ref().is_some_and(|(old, _)| *old == id_of(main));
-        let is_strange = main.as_ref().is_some_and(|main| !is_old(main) && !is_barrier(&target.path));
+        // Known by their inodes: what is there may be in use by this process, and must not be opened and closed.
+        let is_old = |main: FileId| self.old_main.as_ref().is_some_and(|(old, _)| *old == main);
+        let is_strange = main.as_ref().map(id_of).is_some_and(|main| !is_old(main) && main != self.barrier);
         if is_strange {
             // Somebody put another file there by hand. Nothing of it is touched, and nothing of the old one is lost.
             notes.push(format!(
@@ -278,20 +294,12 @@ pub(super) fn settle(target: &Target) -> EngineResult<Vec<String>> {
 
 /// Gives the new files the old one's owner and mode, as far as we may.
 fn adopt(staged: &Staged, old: &Metadata, target: &Target, notes: &mut Vec<String>) -> EngineResult<()> {
+    let mut is_owned = true;
     for file in std::iter::once(&staged.main).chain(staged.logs.iter().map(|(_, log)| log)) {
-        let failed = |e| io_failed("set the mode of", file.path(), e);
-        let mine = file.file().metadata().map_err(failed)?;
-        if (mine.uid(), mine.gid()) != (old.uid(), old.gid())
-            && std::os::unix::fs::fchown(file.file(), Some(old.uid()), Some(old.gid())).is_err()
-            && std::os::unix::fs::fchown(file.file(), None, Some(old.gid())).is_err()
-        {
-            let note = format!("{} now belongs to the user who restored it", target.path.display());
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-        // After the owner: a change of owner may take bits away.
-        file.file().set_permissions(Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)?;
+        is_owned &= file.adopt(old).map_err(storage_failed)?;
+    }
+    if !is_owned {
+        notes.push(format!("{} now belongs to the user who restored it", target.path.display()));
     }
     Ok(())
 }
