@@ -13,6 +13,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -214,23 +215,31 @@ impl Live<'_> {
     /// Reads the round's blocks and gives them to the sink; the number of unsound ones, none if the round is lost.
     fn read(&self, round: &Round, blocks: &mut Blocks<'_>, is_first: bool) -> EngineResult<Option<u64>> {
         let main = Arc::clone(&self.observer().main);
-        let mut unsound = 0;
-        for (place, block) in round.order.iter().copied().enumerate() {
+        let mut order = VecDeque::from(round.take_order());
+        let (mut done, mut unsound) = (0, 0);
+        blocks.forget_suspects();
+        while let Some(block) = order.pop_front() {
             self.context.cancel.check()?;
-            let is_lost = round.is_lost();
-            if is_lost && !is_first {
-                return Ok(None);
-            }
-            if is_lost {
-                // Most of what is read now will be as it is in the round that succeeds.
-                blocks.fill(&main, &round.headers, block).map_err(|e| self.read_failed(e))?;
-            } else {
+            if !round.is_lost() {
                 match blocks.read(&main, &round.headers, block).map_err(|e| self.read_failed(e))? {
                     Read::Sound => {}
                     Read::Unsound => unsound += 1,
+                    Read::Torn => {
+                        round.put_off(block);
+                        order.push_back(block);
+                        done += 1;
+                        round.note_read(done);
+                        continue;
+                    }
                     Read::Moving => round.lose(),
                 }
-                round.note_read(place + 1);
+                done += 1;
+                round.note_read(done);
+            } else if is_first {
+                // Most of what is read now will be as it is in the round that succeeds.
+                blocks.fill(&main, &round.headers, block).map_err(|e| self.read_failed(e))?;
+            } else {
+                return Ok(None);
             }
             blocks.give(block, is_first)?;
         }
@@ -269,8 +278,7 @@ impl Live<'_> {
                 self.place.path.display()
             ));
         }
-        let count = round.order.iter().max().map_or(0, |last| last + 1);
-        let sink = blocks.finish(&round.headers, count)?;
+        let sink = blocks.finish(&round.headers, round.end)?;
         let (mut transactions, mut length) = (0, 0);
         if let Some(log) = &round.log {
             blocks::give_prefix(sink, LOG, &log.file, log.state.committed, self.context)?;

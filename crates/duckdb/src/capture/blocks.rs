@@ -4,10 +4,11 @@
 //! blocks of such a round are kept back until the next ones have been read, as far as a fixed amount of memory allows:
 //! a sink takes its time.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use copal_core::{Context, EngineResult, FileHandle, PageFileSpec, Sink};
 
@@ -23,7 +24,8 @@ const LOG_PAGE: usize = 64 * 1024;
 /// Changed blocks that are kept back, in bytes.
 const HELD_BYTES: usize = 16 << 20;
 /// How often a block with a wrong checksum is read again.
-const TORN_RETRIES: u32 = 5;
+const MAX_TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_micros(500);
 /// A block that is as it was after this long is not being written just now.
 const STILL: Duration = Duration::from_millis(20);
 
@@ -37,7 +39,9 @@ pub(super) enum Read {
     Sound,
     /// Its checksum is wrong, and stays so: never written, or damaged.
     Unsound,
-    /// It is being written.
+    /// Its checksum is wrong: to be read again later.
+    Torn,
+    /// Its checksum is wrong, and its content another each time.
     Moving,
 }
 
@@ -50,6 +54,8 @@ pub(super) struct Blocks<'a> {
     given: Vec<Digest>,
     held: Vec<(u64, Vec<u8>)>,
     buffer: Vec<u8>,
+    /// Blocks of this round with wrong checksums: what they were, since when, how often read.
+    suspects: HashMap<u64, (blake3::Hash, Instant, u32)>,
 }
 
 impl<'a> Blocks<'a> {
@@ -59,7 +65,16 @@ impl<'a> Blocks<'a> {
         let spec = PageFileSpec { name: MAIN_FILE.to_owned(), page_size: block_bytes, head_length };
         let handle = sink.begin(&spec).map_err(|e| refused_by_sink(e, context))?;
         let buffer = vec![0; block_bytes as usize];
-        Ok(Self { sink, context, handle, block_bytes: buffer.len(), given: Vec::new(), held: Vec::new(), buffer })
+        Ok(Self {
+            sink,
+            context,
+            handle,
+            block_bytes: buffer.len(),
+            given: Vec::new(),
+            held: Vec::new(),
+            buffer,
+            suspects: HashMap::new(),
+        })
     }
 
     /// The size with which the file was begun.
@@ -67,25 +82,30 @@ impl<'a> Blocks<'a> {
         self.block_bytes
     }
 
-    /// Reads a block into the buffer, several times if its checksum is wrong. What lies beyond the end of the file is zero.
+    /// Another round: what was wrong in the last one counts no more.
+    pub(super) fn forget_suspects(&mut self) {
+        self.suspects.clear();
+    }
+
+    /// Reads a block into the buffer. What lies beyond the end of the file is zero.
     pub(super) fn read(&mut self, main: &File, headers: &Headers, block: u64) -> io::Result<Read> {
-        for attempt in 0..=TORN_RETRIES {
-            if attempt > 0 {
-                std::thread::sleep(Duration::from_micros(200 << attempt));
-            }
-            self.fill(main, headers, block)?;
-            if checksum::is_sound(&self.buffer) {
-                return Ok(Read::Sound);
-            }
-        }
-        let before = blake3::hash(&self.buffer);
-        std::thread::sleep(STILL);
         self.fill(main, headers, block)?;
-        Ok(match () {
-            () if checksum::is_sound(&self.buffer) => Read::Sound,
-            () if blake3::hash(&self.buffer) == before => Read::Unsound,
-            () => Read::Moving,
-        })
+        if checksum::is_sound(&self.buffer) {
+            return Ok(Read::Sound);
+        }
+        let found = blake3::hash(&self.buffer);
+        let (first, since, tries) = self.suspects.remove(&block).unwrap_or((found, Instant::now(), 0));
+        if first == found && since.elapsed() >= STILL {
+            return Ok(Read::Unsound);
+        }
+        // Another content: counted from now on.
+        let since = if first == found { since } else { Instant::now() };
+        self.suspects.insert(block, (found, since, tries + 1));
+        if tries > 0 {
+            // Nothing else is left to read, or little.
+            std::thread::sleep(PAUSE);
+        }
+        Ok(if tries < MAX_TRIES { Read::Torn } else { Read::Moving })
     }
 
     /// Reads a block without looking at its checksum.

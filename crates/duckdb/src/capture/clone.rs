@@ -47,7 +47,8 @@ pub(super) fn capture(live: &Live<'_>, mut blocks: Blocks<'_>, rounds: u32) -> E
             };
             return Err(busy(live, rounds, why).because(error));
         }
-        round.note_read(round.order.len());
+        let order = round.take_order();
+        round.note_read(order.len());
         live.wait_for_seal(&round, late)?;
         live.observer().attend(None);
         if !round.is_complete() {
@@ -55,7 +56,7 @@ pub(super) fn capture(live: &Live<'_>, mut blocks: Blocks<'_>, rounds: u32) -> E
         }
         let file = File::open(&clone.0).map_err(|e| live.read_failed(e))?;
         let mut unsound = 0;
-        for block in round.order.iter().copied() {
+        for block in order {
             live.context.cancel.check()?;
             let read = blocks.read(&file, &round.headers, block).map_err(|e| live.read_failed(e))?;
             unsound += u64::from(read != Read::Sound);

@@ -19,9 +19,15 @@ use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers};
 use crate::format::log::{LogProblem, LogState};
 use crate::place::Place;
 
-/// While the log is empty a checkpoint leaves no marker. Between the moment in which it frees a block and the moment in which
-/// its header appears lie a write of metadata and a sync; what was read at least so long ago is sealed all the same.
+/// While the log is empty a checkpoint leaves no marker. It frees blocks in memory, writes its metadata, syncs, and writes its
+/// header: between the first and the last other threads may write to what was freed. The first two follow each other at once,
+/// so if metadata is as it was when the header was new, what was read this long ago is sealed.
 const HIDDEN_CHECKPOINT: Duration = Duration::from_millis(100);
+/// The same while it is not known what metadata was like when the header was new: longer than most syncs take.
+const UNSEEN_CHECKPOINT: Duration = Duration::from_secs(1);
+/// Metadata is compared no more often than this, and only up to so many blocks.
+const COMPARE_PAUSE: Duration = Duration::from_millis(20);
+const MOST_COMPARED: usize = 64;
 /// A time stamp younger than this may stay the same while the file is written: older kernels advance it every few
 /// milliseconds only.
 const CLOCK_TICK: Duration = Duration::from_millis(30);
@@ -111,6 +117,9 @@ pub(super) struct Observer {
     /// Headers that were met.
     pub(super) met: u64,
     round: Option<Arc<Round>>,
+    /// Metadata blocks as they were when the current header was new, if it was seen to appear.
+    newborn: Option<Vec<(u64, blake3::Hash)>>,
+    compared: Instant,
     /// The main file's stamp from the beginning of the last look, and whether it is old enough to be evidence.
     pub(super) stamp: (Stamp, bool),
     reads: VecDeque<(Instant, usize)>,
@@ -132,6 +141,8 @@ impl Observer {
             heat: HashMap::new(),
             met: 0,
             round: None,
+            newborn: None,
+            compared: Instant::now(),
             stamp,
             reads: VecDeque::new(),
             torn: 0,
@@ -243,6 +254,7 @@ impl Observer {
             Some(round) if follows => round.meet(&headers, &list),
             _ => self.lose(),
         }
+        self.newborn = if follows { self.metadata(&headers, &list)? } else { None };
         self.current = Some((headers, list));
         Ok(true)
     }
@@ -328,16 +340,38 @@ impl Observer {
         let shows_checkpoints = self.log.as_ref().is_some_and(|log| log.state.end > 0);
         if shows_checkpoints || round.is_untouched(&self.main)? {
             round.seal(read);
-        } else {
-            while let Some((at, count)) = self.reads.front().copied() {
-                if now.duration_since(at) < HIDDEN_CHECKPOINT {
-                    break;
-                }
-                round.seal(count);
-                self.reads.pop_front();
+            return Ok(());
+        }
+        let age = self.reads.front().map_or(Duration::ZERO, |(at, _)| now.duration_since(*at));
+        let needed = if self.newborn.is_some() { HIDDEN_CHECKPOINT } else { UNSEEN_CHECKPOINT };
+        if age < needed || self.compared.elapsed() < COMPARE_PAUSE {
+            return Ok(());
+        }
+        if let (Some(newborn), Some((headers, list))) = (&self.newborn, &self.current) {
+            self.compared = Instant::now();
+            if self.metadata(headers, list)?.as_ref() != Some(newborn) {
+                return Ok(());
             }
         }
+        while let Some((_, count)) = self.reads.front().filter(|(at, _)| now.duration_since(*at) >= needed) {
+            round.seal(*count);
+            self.reads.pop_front();
+        }
         Ok(())
+    }
+
+    /// What the metadata blocks contain; none if there are many of them.
+    fn metadata(&self, headers: &Headers, list: &FreeList) -> io::Result<Option<Vec<(u64, blake3::Hash)>>> {
+        if list.metadata.len() > MOST_COMPARED {
+            return Ok(None);
+        }
+        let mut buffer = vec![0; headers.active.block_bytes as usize];
+        let mut digests = Vec::new();
+        for block in list.metadata.iter().copied() {
+            let filled = Self::read_block(&self.main, headers, block, &mut buffer)?;
+            digests.push((block, blake3::hash(buffer.get(..filled).unwrap_or_default())));
+        }
+        Ok(Some(digests))
     }
 }
 

@@ -4,10 +4,13 @@
 //! refers to. A block that was read later is as good as one read in that moment until a header lists it as free, as
 //! metadata or as beyond the end: before that header is written, nothing is written into it. So a block is *sealed* once
 //! a settled moment after its reading shows that no such header had come. If one comes first, the round is lost.
+//!
+//! Blocks are sealed in the order in which they are read. One whose checksum was wrong goes to the end of that order, to be
+//! read again there: nothing waits for it.
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::observer::{FollowedLog, Observer, Stamp};
@@ -27,12 +30,15 @@ pub(super) struct Round {
     pub(super) list: Arc<FreeList>,
     /// The log as it was in the round's moment; none if it was empty.
     pub(super) log: Option<FollowedLog>,
-    /// The blocks to be read, in order.
-    pub(super) order: Vec<u64>,
+    /// The blocks to be read, in order; taken by the thread that reads.
+    order: Mutex<Vec<u64>>,
+    /// One behind the last block that is needed.
+    pub(super) end: u64,
     /// Used blocks that lie beyond the end of the file.
     pub(super) missing: u64,
     /// By block, its place in the order.
-    places: Vec<u32>,
+    places: Vec<AtomicU32>,
+    total: AtomicUsize,
     stamp: Option<Stamp>,
     read: AtomicUsize,
     sealed: Mutex<usize>,
@@ -58,8 +64,9 @@ impl Round {
         let missing = absent.filter(|block| !list.free.contains(block)).count() as u64;
         let count = count.min(blocks_in_file);
         order.retain(|block| *block < count);
-        let mut places = vec![NOT_NEEDED; usize::try_from(count).map_err(io::Error::other)?];
-        let mut taken = vec![false; places.len()];
+        let length = usize::try_from(count).map_err(io::Error::other)?;
+        let places: Vec<AtomicU32> = std::iter::repeat_with(|| AtomicU32::new(NOT_NEEDED)).take(length).collect();
+        let mut taken = vec![false; length];
         order.iter().for_each(|block| mark(&mut taken, *block));
         if refers_ahead {
             // Which of the free blocks the log refers to is not known, and they are written to first.
@@ -74,15 +81,17 @@ impl Round {
         push_all(&mut order, &mut taken, 0..count);
         for (place, block) in order.iter().enumerate() {
             let place = u32::try_from(place).map_err(io::Error::other)?;
-            if let Some(slot) = usize::try_from(*block).ok().and_then(|block| places.get_mut(block)) {
-                *slot = place;
+            if let Some(slot) = usize::try_from(*block).ok().and_then(|block| places.get(block)) {
+                slot.store(place, Ordering::SeqCst);
             }
         }
         Ok(Some(Self {
             headers,
             list,
             log,
-            order,
+            end: order.iter().max().map_or(0, |last| last + 1),
+            total: AtomicUsize::new(order.len()),
+            order: Mutex::new(order),
             missing,
             places,
             stamp: Some(stamp).filter(|_| is_evidence && !may_map),
@@ -90,6 +99,21 @@ impl Round {
             sealed: Mutex::new(0),
             lost: AtomicBool::new(false),
         }))
+    }
+
+    /// The blocks to be read, in order, handed out once.
+    pub(super) fn take_order(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.order.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a block at the end of the order; to be called before its old place is noted as read.
+    pub(super) fn put_off(&self, block: u64) {
+        let place = self.total.fetch_add(1, Ordering::SeqCst);
+        let slot = usize::try_from(block).ok().and_then(|block| self.places.get(block));
+        match (slot, u32::try_from(place)) {
+            (Some(slot), Ok(place)) if place != NOT_NEEDED => slot.store(place, Ordering::SeqCst),
+            _ => self.lose(),
+        }
     }
 
     /// Notes that the first `count` blocks of the order have been read.
@@ -121,15 +145,16 @@ impl Round {
     /// Whether every block is sealed and none was lost.
     pub(super) fn is_complete(&self) -> bool {
         let sealed = *self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.is_lost() && sealed == self.order.len()
+        !self.is_lost() && sealed == self.total.load(Ordering::SeqCst)
     }
 
     /// Takes notice of the next header and what it lists.
     pub(super) fn meet(&self, headers: &Headers, list: &FreeList) {
         let sealed = *self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_open = |block: u64| {
-            let place = usize::try_from(block).ok().and_then(|block| self.places.get(block).copied());
-            place.is_some_and(|place| place != NOT_NEEDED && place as usize >= sealed)
+            let place = usize::try_from(block).ok().and_then(|block| self.places.get(block));
+            let place = place.map_or(NOT_NEEDED, |place| place.load(Ordering::SeqCst));
+            place != NOT_NEEDED && place as usize >= sealed
         };
         let beyond = headers.active.block_count..self.places.len() as u64;
         // Metadata is rewritten in place, so its time ends with the header, whatever the next one lists.
