@@ -7,6 +7,8 @@
 
 #[path = "blackbox/configuration.rs"]
 mod configuration;
+#[path = "blackbox/duckdb.rs"]
+mod duckdb;
 #[path = "blackbox/encryption.rs"]
 mod encryption;
 #[path = "blackbox/home.rs"]
