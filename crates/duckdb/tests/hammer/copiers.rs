@@ -11,19 +11,19 @@ use copal_core::{Context, Engine, EngineError, Source};
 use copal_duckdb::DuckDbEngine;
 
 use crate::places::copy_files;
-use crate::sink::FolderSink;
+use crate::sink::{FolderSink, Pace};
 use crate::writer::Writer;
 
-/// What a slow sink takes for each run of pages: somebody compresses and uploads them.
-pub(crate) const SLOW: Duration = Duration::from_millis(2);
+/// What a copier who compresses takes for each block.
+const SLOW: Duration = Duration::from_millis(2);
 
 const HEADERS: usize = 12288;
 const BLOCK: u64 = 262_144;
 
 /// The engine under test; whether it had to fall back.
-pub(crate) fn engine(database: &Path, to: &Path, pause: Duration, deadline: Duration) -> Result<bool, EngineError> {
+pub(crate) fn engine(database: &Path, to: &Path, pace: Pace, deadline: Duration) -> Result<bool, EngineError> {
     let engine = DuckDbEngine { deadline, ..DuckDbEngine::default() };
-    let mut sink = FolderSink::new(to, pause);
+    let mut sink = FolderSink::new(to, pace);
     let capture = engine.capture(&Source::path(database), &mut sink, &Context::silent())?;
     assert!(sink.is_settled(), "a file was begun and neither finished nor withdrawn");
     assert_eq!(sink.finished.first().map(String::as_str), Some("main.duckdb"), "{:?}", sink.finished);

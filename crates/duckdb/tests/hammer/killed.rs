@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::copiers::{SLOW, engine};
+use crate::copiers::engine;
 use crate::places::{Place, Slot, WITH_CHECKPOINT_LOG, are_duckdbs_here, copy_files, say, script};
 use crate::rounds;
 use crate::session::keep_evidence;
+use crate::sink::Pace;
 use crate::verify::problems;
 use crate::writer::{Acks, Writer, acks};
 
@@ -55,9 +56,9 @@ impl Dead {
     }
 
     /// Captures it, looks at the copy, and panics if it is not good.
-    fn assert_captured(&self, what: &str, pause: Duration) {
+    fn assert_captured(&self, what: &str, pace: Pace) {
         let copy = self.folder.path().join("copy");
-        let captured = engine(&self.folder.path().join("app.duckdb"), &copy, pause, DEADLINE);
+        let captured = engine(&self.folder.path().join("app.duckdb"), &copy, pace, DEADLINE);
         let found = match captured {
             Ok(_) => problems(self.version, PATTERN, &copy, &self.acks, Some(&self.acks), true),
             Err(error) => vec![format!("the capture fails: {error:?}")],
@@ -113,19 +114,19 @@ fn databases_killed_in_a_checkpoint_are_captured_whole() {
     }
     let mut naive_losses = 0;
     for version in WITH_CHECKPOINT_LOG {
-        for round in 0..3 * rounds() as usize {
+        for round in 0..2 * rounds() as usize {
             let _slot = Slot::take();
             let dead = Dead::leaving(version, ".wal.checkpoint", round * TRIES).unwrap();
             let before = dead.files();
-            dead.assert_captured("killed in a checkpoint", if round % 2 == 0 { Duration::ZERO } else { SLOW });
+            dead.assert_captured("killed in a checkpoint", Pace::nth(round));
             assert!(dead.files() == before, "the capture has changed something");
             naive_losses += u32::from(loses_without_the_checkpoint_log(&dead));
             // While somebody else recovers it.
-            for delay in [0, 30, 60, 90] {
+            for delay in [[0, 60], [30, 90]][round % 2] {
                 let twin = dead.twin();
                 let recovering = twin.recover();
                 std::thread::sleep(Duration::from_millis(delay));
-                twin.assert_captured("during its recovery", Duration::ZERO);
+                twin.assert_captured("during its recovery", Pace::Fast);
                 drop(recovering);
             }
         }
@@ -160,7 +161,7 @@ fn databases_killed_in_a_recovery_are_captured_whole() {
                 let is_met = wait_for(&file);
                 drop(recovering);
                 // Wherever it was killed, everything is still there.
-                twin.assert_captured("killed in its recovery", Duration::ZERO);
+                twin.assert_captured("killed in its recovery", Pace::Fast);
                 if is_met && file.exists() {
                     met += 1;
                     break;
@@ -183,6 +184,6 @@ fn databases_killed_at_any_time_are_captured_whole() {
         std::thread::sleep(Duration::from_millis(seed as u64 * 97 % 400));
         writer.kill();
         let acks = acks(folder.path());
-        Dead { version, folder, acks }.assert_captured("killed at any time", Duration::ZERO);
+        Dead { version, folder, acks }.assert_captured("killed at any time", Pace::Fast);
     }
 }

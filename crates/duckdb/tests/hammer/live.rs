@@ -99,7 +99,7 @@ fn copies_of_a_writer_that_holds_still_are_good() {
     }
     let all: Vec<_> = VERSIONS.iter().flat_map(|version| PATTERNS.map(|pattern| (*version, pattern))).collect();
     // All combinations take their time; a few of them each time, unless there is time.
-    let step = if rounds() > 1 { 1 } else { 9 };
+    let step = if rounds() > 1 { 1 } else { 13 };
     for (seed, (version, pattern)) in all.iter().copied().enumerate().step_by(step) {
         let _slot = Slot::take();
         let scratch = Place::all()[0].scratch();

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use copal_core::EngineErrorKind;
 
-use crate::copiers::{SLOW, engine};
+use crate::copiers::engine;
 use crate::places::{Place, Slot, copy_files};
 use crate::report::{Outcome, Report};
+use crate::sink::Pace;
 use crate::verify::problems;
 use crate::writer::{Acks, Writer};
 
@@ -47,9 +48,9 @@ fn capture_again_and_again(cell: &Cell, report: &mut dyn FnMut(Duration, Outcome
         // Not always at the same moment of what the writer does.
         std::thread::sleep(Duration::from_millis((cell.seed as u64 * 37 + u64::from(number) * 61) % 150));
         let copy = scratch.path().join("copy");
-        let pause = if number % 2 == 0 { Duration::ZERO } else { SLOW };
+        let pace = Pace::nth(cell.seed + number as usize);
         let (before, begun) = (writer.acks(), Instant::now());
-        let captured = engine(&writer.database(), &copy, pause, cell.deadline);
+        let captured = engine(&writer.database(), &copy, pace, cell.deadline);
         let (took, after) = (begun.elapsed(), writer.acks());
         writer.hold()?;
         let outcome = match captured {

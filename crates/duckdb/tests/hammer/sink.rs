@@ -7,12 +7,43 @@ use std::time::Duration;
 
 use copal_core::{AnyError, FileHandle, PageFileSpec, Sink};
 
+/// How fast a sink takes what it is given: slow ones give the writer time to get in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// At once.
+    Fast,
+    /// As if somebody compressed and uploaded: two milliseconds for 256 KiB.
+    Slow,
+    /// Fast, but stuck for a while at the run with this number.
+    Stuck(u32),
+}
+
+impl Pace {
+    /// The `n`th of several.
+    pub(crate) fn nth(n: usize) -> Self {
+        match n % 3 {
+            0 => Self::Fast,
+            1 => Self::Slow,
+            _ => Self::Stuck(u32::try_from(n / 3 % 9).unwrap()),
+        }
+    }
+
+    fn wait(self, run: u32, bytes: usize) {
+        match self {
+            Self::Slow => std::thread::sleep(Duration::from_micros(2000 * bytes as u64 / 262_144)),
+            Self::Stuck(at) if at == run => std::thread::sleep(Duration::from_millis(70)),
+            _ => {}
+        }
+    }
+}
+
 /// Writes page files into a folder.
 pub(crate) struct FolderSink {
     folder: PathBuf,
     files: Vec<Option<Begun>>,
-    /// How long it takes for each run of pages.
-    pause: Duration,
+    pace: Pace,
+    /// Runs of pages that were taken.
+    runs: u32,
     /// Names of the files that are finished.
     pub(crate) finished: Vec<String>,
 }
@@ -27,9 +58,9 @@ struct Begun {
 }
 
 impl FolderSink {
-    pub(crate) fn new(folder: &Path, pause: Duration) -> Self {
+    pub(crate) fn new(folder: &Path, pace: Pace) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        Self { folder: folder.to_owned(), files: Vec::new(), pause, finished: Vec::new() }
+        Self { folder: folder.to_owned(), files: Vec::new(), pace, runs: 0, finished: Vec::new() }
     }
 
     /// Whether everything that was begun was finished or withdrawn.
@@ -56,7 +87,8 @@ impl Sink for FolderSink {
     }
 
     fn pages(&mut self, file: FileHandle, first: u64, bytes: &[u8]) -> Result<(), AnyError> {
-        std::thread::sleep(self.pause);
+        self.pace.wait(self.runs, bytes.len());
+        self.runs += 1;
         let Some(begun) = self.begun(file)? else { return Ok(()) };
         let page_size = begun.spec.page_size as usize;
         let end = usize::try_from(first)? + bytes.len().div_ceil(page_size);

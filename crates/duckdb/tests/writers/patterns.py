@@ -49,8 +49,8 @@ def forced_checkpoints(con, rng):
 
 def held_selects(con, rng):
     """A query whose rows are not fetched, and the blocks that it pins, across checkpoints."""
-    tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name NOT IN ('ledger', 'ballast')").fetchall()
-    con.execute(f"SELECT * FROM {rng.choice(tables)[0]}")
+    sql = "SELECT table_name FROM duckdb_tables() WHERE table_name NOT IN ('ledger', 'ballast')"
+    con.execute(f"SELECT * FROM {rng.choice(con.execute(sql).fetchall())[0]}")
     con.fetchmany(5)
     time.sleep(0.02 + rng.random() * 0.4)
     con.fetchall()
@@ -82,7 +82,12 @@ PATTERNS = {
         beside=[checkpoints],
     ),
     "empty_log": Pattern(lambda: [Bulk(rows=130_000)], autocheckpoint="1KB", beside=[forced_checkpoints], pause=0.03),
-    "small_blocks": Pattern(lambda: [Update(), Bulk(rows=130_000)], autocheckpoint="2MB", block_size=16384),
+    "small_blocks": Pattern(
+        lambda: [Update(rows=20_000), Bulk(rows=130_000, kept=2)],
+        autocheckpoint="2MB",
+        block_size=16384,
+        ballast=100_000,
+    ),
     "documents": Pattern(lambda: [Documents()], autocheckpoint="4MB", uncompressed=True, pause=0.03),
     "documents_packed": Pattern(lambda: [Documents()], autocheckpoint="4MB", checkpoint_every=20, pause=0.03),
     "idle": Pattern(lambda: [Update()], idle_after=5),
@@ -98,7 +103,7 @@ PATTERNS = {
         lambda: [Update(rows=400_000, touched=20_000), Small(), Small()],
         autocheckpoint="1GB",
         uncompressed=True,
-        ballast=1_500_000,
+        ballast=800_000,
         beside=[checkpoints],
     ),
 }

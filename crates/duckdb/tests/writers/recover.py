@@ -1,4 +1,4 @@
-"""Opens a DuckDB database, which recovers it if it has to be, and holds it until the input ends. Usage: recover.py DATABASE"""
+"""Opens a DuckDB database, which recovers it if need be and holds it until the input ends. Usage: recover.py DATABASE"""
 
 import sys
 

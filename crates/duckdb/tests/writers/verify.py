@@ -19,8 +19,8 @@ def problems(con, name, before, after):
     """What is wrong with the state."""
     works = works_of(name)
     ledger = {s: (0, None, None, 0, 0) for s in range(len(works))}
-    rows = con.execute("SELECT s, count(*), min(n), max(n), count(DISTINCT n), max(seen) FROM ledger GROUP BY s").fetchall()
-    ledger.update({row[0]: row[1:] for row in rows})
+    sql = "SELECT s, count(*), min(n), max(n), count(DISTINCT n), max(seen) FROM ledger GROUP BY s"
+    ledger.update({row[0]: row[1:] for row in con.execute(sql).fetchall()})
     for work in works:
         s = work.s
         count, first, last, distinct, seen = ledger[s]

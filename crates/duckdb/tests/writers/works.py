@@ -59,7 +59,8 @@ class Bank(Work):
         total = con.execute("SELECT sum(balance) FROM account").fetchone()[0]
         if total != 1000 * self.ACCOUNTS:
             yield f"bank: the balances sum up to {total}"
-        log = con.execute("SELECT count(*), min(n), max(n), count(DISTINCT n) FROM log WHERE s = ?", [self.s]).fetchone()
+        sql = "SELECT count(*), min(n), max(n), count(DISTINCT n) FROM log WHERE s = ?"
+        log = con.execute(sql, [self.s]).fetchone()
         if log != ((n, 1, n, n) if n else (0, None, None, 0)):
             yield f"bank: the log of stream {self.s} has {log}, not {n} entries"
         wrong = con.execute(
@@ -160,7 +161,8 @@ class Ddl(Work):
             con.execute(f"CREATE TABLE ddl{self.s}_first_{n} (i BIGINT)")
         elif n % 4 == 0:
             con.execute(
-                f"CREATE TABLE {table} AS SELECT range AS k, hash(range + {n}) AS v, 'w' || range AS w FROM range({self.rows})"
+                f"CREATE TABLE {table} AS "
+                f"SELECT range AS k, hash(range + {n}) AS v, 'w' || range AS w FROM range({self.rows})"
             )
             if made > 4 * self.kept:
                 con.execute(f"DROP TABLE ddl{self.s}_{made - 4 * self.kept}")
@@ -182,7 +184,8 @@ class Ddl(Work):
             table = f"ddl{self.s}_{i}"
             if table not in names:
                 continue
-            columns = [c for (c,) in con.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [table]).fetchall()]
+            sql = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
+            columns = [column for (column,) in con.execute(sql, [table]).fetchall()]
             state = min(n - i, 3)
             expected = ["k", "v", "w"][: 2 if state == 3 else 3] + (["extra"] if state else [])
             if columns != expected:
@@ -191,7 +194,8 @@ class Ddl(Work):
             right = [f"v = hash(k + {i})"]
             right += ["w = 'w' || k"] if "w" in columns else []
             right += [["extra = 5"], ["extra = CASE WHEN k % 3 = 0 THEN k ELSE 5 END"]][state > 1] if state else []
-            rows = con.execute(f"SELECT count(*), count(*) FILTER ({' AND '.join(right)}), sum(k) FROM {table}").fetchone()
+            sql = f"SELECT count(*), count(*) FILTER ({' AND '.join(right)}), sum(k) FROM {table}"
+            rows = con.execute(sql).fetchone()
             if rows != (self.rows, self.rows, self.rows * (self.rows - 1) // 2):
                 yield f"ddl: {table} has {rows} after {n} transactions"
 
@@ -206,7 +210,8 @@ class Documents(Work):
 
     def setup(self, con):
         con.execute(
-            f"CREATE TABLE doc{self.s} (id BIGINT PRIMARY KEY, body VARCHAR, tags VARCHAR[], detail STRUCT(a BIGINT, b BLOB))"
+            f"CREATE TABLE doc{self.s} "
+            "(id BIGINT PRIMARY KEY, body VARCHAR, tags VARCHAR[], detail STRUCT(a BIGINT, b BLOB))"
         )
 
     def step(self, con, n, rng):
@@ -228,6 +233,7 @@ class Small(Work):
         con.execute(f"INSERT INTO small{self.s} VALUES (?, 't' || ?::VARCHAR)", [n, n])
 
     def check(self, con, n):
-        rows = con.execute(f"SELECT count(*), coalesce(sum(n), 0), count(*) FILTER (t <> 't' || n) FROM small{self.s}").fetchone()
+        sql = f"SELECT count(*), coalesce(sum(n), 0), count(*) FILTER (t <> 't' || n) FROM small{self.s}"
+        rows = con.execute(sql).fetchone()
         if rows != (n, n * (n + 1) // 2, 0):
             yield f"small: {rows} after {n} transactions"
