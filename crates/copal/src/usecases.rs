@@ -145,3 +145,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .await
         .map_err(|e| CopalError::new(ErrorKind::Failed, "the work stopped unexpectedly").because(e))
 }
+
+/// The same on a thread of its own, whose priority the work may lower for good.
+async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let stopped =
+        |e: &dyn std::error::Error| CopalError::new(ErrorKind::Failed, format!("the work stopped unexpectedly: {e}"));
+    let run = move || {
+        // Nobody listens any more if the caller was dropped.
+        let _ = reply.send(work());
+    };
+    std::thread::Builder::new().name("copal-capture".into()).spawn(run).map_err(|e| stopped(&e))?;
+    answer.await.map_err(|e| stopped(&e))
+}

@@ -97,10 +97,24 @@ fn attempt(place: &Place, limit: Duration, sink: &mut dyn Sink, context: &Contex
     std::thread::scope(|scope| {
         // Before anything is read: a pause for making a thread is long enough to miss a header.
         scope.spawn(|| live.watch(&done));
+        // Only now: a new thread inherits the priority, and the one that looks must not be late.
+        yield_to_others();
         let outcome = live.run(blocks);
         done.store(true, Ordering::SeqCst);
         outcome
     })
+}
+
+/// Lets everybody else go first, above all the program whose database this is; costs nothing on an idle machine.
+fn yield_to_others() {
+    const NICE: i32 = 10;
+    // On Linux a thread has a priority of its own; elsewhere this would concern the whole process.
+    #[cfg(target_os = "linux")]
+    if rustix::process::getpriority_process(None).is_ok_and(|nice| nice < NICE) {
+        let _ = rustix::process::setpriority_process(None, NICE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = NICE;
 }
 
 /// A live database being captured.

@@ -7,7 +7,7 @@ use copal_repository::{BackupFacts, CommittedBackup, Database, Repository, Summa
 use copal_storage::StorageUrl;
 
 use super::find::{Subject, host};
-use super::{BackupOptions, Copal, blocking};
+use super::{BackupOptions, Copal, blocking, on_own_thread};
 use crate::outcome::{damaged_objects, summary};
 use crate::{BackupOutcome, CopalError, ErrorKind, Result};
 
@@ -40,7 +40,7 @@ impl Copal {
         let (session, mut sink) = repository.begin_backup(&stored, &self.write_options()?, &context).await?;
         let captured_at = jiff::Timestamp::now();
         let (engine, source, for_engine) = (Arc::clone(&subject.engine), subject.source.clone(), context.clone());
-        let captured = blocking(move || (engine.capture(&source, &mut sink, &for_engine), sink)).await;
+        let captured = on_own_thread(move || (engine.capture(&source, &mut sink, &for_engine), sink)).await;
         let (capture, sink) = match captured {
             Ok((Ok(capture), sink)) => (capture, sink),
             Ok((Err(error), sink)) => {

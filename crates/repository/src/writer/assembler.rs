@@ -12,7 +12,7 @@ use copal_core::{BackupId, DatabaseId, PackId, PackUse};
 
 use super::finish::{self, FinishRequest};
 use super::uploads::Uploads;
-use super::workers::{Gather, Job, PageFrame, PanicGuard, RunOutcome};
+use super::workers::{Gather, Job, PageFrame, PanicGuard, RunOutcome, yield_to_others};
 use super::{FinishedFile, LocalRef, Message};
 use crate::abort::Abort;
 use crate::buffers::Buffers;
@@ -64,6 +64,7 @@ pub(super) fn start(
         .name("copal-assemble".into())
         .spawn(move || {
             let _guard = guard;
+            yield_to_others();
             if let Err(error) = assembler.run(&inbox, &abort) {
                 abort.set(error);
             }

@@ -93,7 +93,7 @@ impl Workers {
 }
 
 /// Lets everybody else go first, above all the program whose database this is; costs nothing on an idle machine.
-fn yield_to_others() {
+pub(super) fn yield_to_others() {
     const NICE: i32 = 10;
     // On Linux a thread has a priority of its own; elsewhere this would concern the whole process.
     #[cfg(target_os = "linux")]

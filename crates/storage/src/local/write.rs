@@ -3,6 +3,7 @@
 //! The order is the invariant: folders are made and their names synced, content goes to a staging file and is
 //! synced, the file takes its name in one step, the folder is synced, and only then the call answers.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -145,6 +146,7 @@ impl LocalFolder {
             }
             other => other?,
         };
+        reserve(staging.file(), bytes.len()).map_err(|e| io_error("write", staging.path(), e))?;
         for step in bytes.chunks(STEP_BYTES) {
             staging.file().write_all(step).map_err(|e| io_error("write", staging.path(), e))?;
             if step.len() == STEP_BYTES {
@@ -219,6 +221,22 @@ impl LocalFolder {
     fn settled(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<PathBuf>> {
         self.settled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Reserves the room of a large file at once. On ext4 the syncs of other programs then need not write out our data, too.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if bytes >= STEP_BYTES {
+        use rustix::fs::{FallocateFlags, fallocate};
+        return match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
+            Err(Errno::NOSPC | Errno::DQUOT) => Err(Errno::NOSPC.into()),
+            // A file system that cannot do that loses nothing.
+            _ => Ok(()),
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, bytes);
+    Ok(())
 }
 
 /// Whether a file system refuses hard links altogether.
