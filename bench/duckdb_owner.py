@@ -2,7 +2,7 @@
 """A program that owns a DuckDB database, for bench/run_duckdb.py: makes it, writes to it, copies it from inside.
 
 Usage: duckdb_owner.py DATABASE. Reads one command a line, answers each with one line of JSON:
-    make MEGABYTES     tables with realistic rows, until the file has about so many megabytes
+    make MEGABYTES     orders with a primary key and an index, and events without, until the file has so many megabytes
     load RATE          from now on so many transactions a second (0: as many as there can be), answered at once
     rest               no more transactions; answers with how many there were, and the slowest in milliseconds
     count              transactions so far
@@ -34,8 +34,9 @@ class Owner:
 
     def make(self, megabytes):
         run = self.connection.execute
-        run("CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(12,2), changed BIGINT)")
-        run("INSERT INTO orders SELECT range, (hash(range) % 1000000) / 100, 0 FROM range(100000)")
+        run("CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(12,2), changed BIGINT, customer INTEGER)")
+        run("INSERT INTO orders SELECT range, (hash(range) % 1000000) / 100, 0, hash(range + 5) % 500000 FROM range(4000000)")
+        run("CREATE INDEX orders_by_customer ON orders (customer)")
         run("CREATE TABLE events (id BIGINT, moment TIMESTAMP, user_id INTEGER, kind VARCHAR, amount DOUBLE, note VARCHAR)")
         first = 0
         while os.path.getsize(self.path) < int(megabytes) * 1_000_000:
