@@ -6,7 +6,8 @@ mod tests;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use copal_core::{CheckLevel, CheckReport, Context, EngineError, EngineErrorKind, EngineResult};
 
@@ -16,57 +17,69 @@ use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers};
 use crate::format::log::{LogProblem, LogState};
 use crate::place::beside;
 use crate::program::{self, Answer};
-use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE};
+use crate::{CHECKPOINT_LOG, LOG, descriptor};
 
-/// The files of a database, wherever they are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Files<'a> {
-    /// The main file.
-    pub(crate) main: &'a Path,
-    /// Its log.
-    pub(crate) log: Option<&'a Path>,
-    /// The log of the time of a checkpoint.
-    pub(crate) checkpoint_log: Option<&'a Path>,
-}
-
-/// Checks the database at a path, which nobody may be writing to.
+/// Checks the database at a path, whose logs are beside it. If somebody has it open, it is not opened by a DuckDB.
 pub(crate) fn check(
     path: &Path,
     level: CheckLevel,
     program: Option<&Path>,
     context: &Context,
 ) -> EngineResult<CheckReport> {
-    let [log, checkpoint_log] =
-        [LOG, CHECKPOINT_LOG].map(|suffix| Some(beside(path, suffix)).filter(|log| log.exists()));
-    let files = Files { main: path, log: log.as_deref(), checkpoint_log: checkpoint_log.as_deref() };
-    of(&files, level, program, context)
+    // To close a descriptor could end locks that this process has.
+    run(path, level, program, context, &|path| descriptor::open(path).map(|(file, _)| file))
 }
 
-/// Checks the database that these files are.
-pub(crate) fn of(
-    files: &Files<'_>,
+/// Checks a database that nobody else knows of yet.
+pub(crate) fn check_private(
+    path: &Path,
     level: CheckLevel,
     program: Option<&Path>,
     context: &Context,
 ) -> EngineResult<CheckReport> {
+    run(path, level, program, context, &|path| File::open(path).map(Arc::new))
+}
+
+type Open<'a> = &'a dyn Fn(&Path) -> io::Result<Arc<File>>;
+
+fn run(
+    path: &Path,
+    level: CheckLevel,
+    program: Option<&Path>,
+    context: &Context,
+    open: Open<'_>,
+) -> EngineResult<CheckReport> {
     let mut report = CheckReport::default();
-    let headers = check_blocks(files.main, &mut report, context)?;
-    for log in [files.log, files.checkpoint_log].into_iter().flatten() {
-        check_log(log, &mut report)?;
+    let kind = check_blocks(path, &mut report, context, open)?;
+    for log in [LOG, CHECKPOINT_LOG].map(|suffix| beside(path, suffix)) {
+        check_log(&log, &mut report, open)?;
     }
     if level == CheckLevel::Full && report.problems.is_empty() {
-        match headers {
-            Some(headers) => read_by_duckdb(files, &headers, program, &mut report, context)?,
-            None => report.impossible.push("an encrypted or unknown database cannot be opened for a drill".to_owned()),
+        match kind {
+            Kind::Known(library) => read_by_duckdb(path, &library, program, &mut report, context)?,
+            // A DuckDB of that version may well be there.
+            Kind::Unknown => read_by_duckdb(path, "", program, &mut report, context)?,
+            Kind::Encrypted => {
+                report.impossible.push("an encrypted database cannot be opened without its key".to_owned());
+            }
         }
     }
     Ok(report)
 }
 
-/// Reads every block in use; the headers, if they can be read.
-fn check_blocks(path: &Path, report: &mut CheckReport, context: &Context) -> EngineResult<Option<Headers>> {
+/// What could be told about a database.
+enum Kind {
+    /// Made by this DuckDB, if it says.
+    Known(String),
+    /// Of a storage version that is not known here.
+    Unknown,
+    Encrypted,
+}
+
+/// Reads every block in use.
+fn check_blocks(path: &Path, report: &mut CheckReport, context: &Context, open: Open<'_>) -> EngineResult<Kind> {
     let failed = |e| unreadable(path, e);
-    let file = File::open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     context.phase("checking", Some(length));
     let mut raw = vec![0; HEADERS_LENGTH.min(usize::try_from(length).unwrap_or(usize::MAX))];
@@ -75,15 +88,15 @@ fn check_blocks(path: &Path, report: &mut CheckReport, context: &Context) -> Eng
         Ok(headers) => headers,
         Err(HeaderProblem::Encrypted(_)) => {
             report.ran.push("encrypted: the checksums of its blocks cannot be compared".to_owned());
-            return Ok(None);
+            return Ok(Kind::Encrypted);
         }
         Err(problem @ HeaderProblem::Unknown(_)) => {
             report.ran.push(format!("{problem}: the checksums of its blocks were not compared"));
-            return Ok(None);
+            return Ok(Kind::Unknown);
         }
         Err(problem) => {
             report.problems.push(problem.to_string());
-            return Ok(None);
+            return Ok(Kind::Unknown);
         }
     };
     let read = |block, into: &mut [u8]| {
@@ -94,7 +107,7 @@ fn check_blocks(path: &Path, report: &mut CheckReport, context: &Context) -> Eng
         Ok(list) => list,
         Err(problem) => {
             report.problems.push(problem.to_string());
-            return Ok(Some(headers));
+            return Ok(Kind::Known(headers.main.library));
         }
     };
     let mut buffer = vec![0; headers.active.block_bytes as usize];
@@ -114,11 +127,16 @@ fn check_blocks(path: &Path, report: &mut CheckReport, context: &Context) -> Eng
         0 => format!("checksums of {sound} blocks"),
         _ => format!("checksums of {} blocks, {wrong} of them wrong", sound + wrong),
     });
-    Ok(Some(headers))
+    Ok(Kind::Known(headers.main.library))
 }
 
-fn check_log(path: &Path, report: &mut CheckReport) -> EngineResult<()> {
-    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+/// Follows a log, if it is there.
+fn check_log(path: &Path, report: &mut CheckReport, open: Open<'_>) -> EngineResult<()> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(unreadable(path, e)),
+    };
     let mut state = LogState::default();
     match state.advance(&file) {
         Ok(()) => report.ran.push(format!("log of {} transactions", state.transactions)),
@@ -131,20 +149,20 @@ fn check_log(path: &Path, report: &mut CheckReport) -> EngineResult<()> {
 
 /// Lets a DuckDB open the files, which stay as they are, and read all tables.
 fn read_by_duckdb(
-    files: &Files<'_>,
-    headers: &Headers,
+    path: &Path,
+    library: &str,
     program: Option<&Path>,
     report: &mut CheckReport,
     context: &Context,
 ) -> EngineResult<()> {
-    let scratch = Scratch::of(files)?;
-    match program::read_everything(&scratch.main, program, context)? {
+    match program::read_everything(path, library, program, context)? {
         Answer::Read { version, tables, rows } => {
             report.ran.push(format!("opened and read by DuckDB {version}: {tables} tables, {rows} rows"));
         }
         Answer::Refused { version, problem } => report.problems.push(format!("DuckDB {version}: {problem}")),
+        Answer::Unreadable(why) => report.impossible.push(format!("{why}; blocks and log were checked")),
         Answer::Impossible(why) => {
-            let wanted = match headers.main.library.trim_start_matches('v') {
+            let wanted = match library.trim_start_matches('v') {
                 "" => "duckdb".to_owned(),
                 version => format!("duckdb=={version}"),
             };
@@ -155,39 +173,6 @@ fn read_by_duckdb(
         }
     }
     Ok(())
-}
-
-/// The files under the names by which DuckDB finds them, in a folder of their own, removed when dropped.
-struct Scratch {
-    folder: PathBuf,
-    main: PathBuf,
-}
-
-impl Scratch {
-    fn of(files: &Files<'_>) -> EngineResult<Self> {
-        let name: String = files.main.file_name().unwrap_or_default().to_string_lossy().chars().take(64).collect();
-        let folder = files.main.with_file_name(format!("{name}.drill"));
-        std::fs::create_dir(&folder).map_err(|e| unreadable(&folder, e))?;
-        let scratch = Self { main: folder.join(MAIN_FILE), folder };
-        // DuckDB opens them read-only; a second name is as good as a copy.
-        let link = |from: &Path, to: &Path| {
-            std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop)).map_err(|e| unreadable(to, e))
-        };
-        link(files.main, &scratch.main)?;
-        for (log, suffix) in [(files.log, LOG), (files.checkpoint_log, CHECKPOINT_LOG)] {
-            if let Some(log) = log {
-                link(log, &beside(&scratch.main, suffix))?;
-            }
-        }
-        Ok(scratch)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: its content has other names.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> EngineError {

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
@@ -20,6 +20,8 @@ pub(crate) enum Answer {
     Refused { version: String, problem: String },
     /// There is no DuckDB that can read such a file; why.
     Impossible(String),
+    /// There is one, and it could not read this file for reasons that are not the file's.
+    Unreadable(String),
 }
 
 const POLL: Duration = Duration::from_millis(20);
@@ -30,18 +32,30 @@ const TOO_OLD: [&str; 4] = [
     "Try opening the file with a newer version",
     "could not be read by this version",
 ];
+/// What DuckDBs say when something else than the file is in the way.
+const IN_THE_WAY: [(&str, &str); 4] = [
+    ("Could not set lock on file", "it is open in another program"),
+    ("Out of Memory Error", "the memory does not suffice"),
+    ("No space left on device", "there is no space for temporary files"),
+    ("INSTALL ", "it needs an extension that is not installed"),
+];
 /// One row for each table.
 const TABLES: &str = "SELECT schema_name AS s, table_name AS t FROM duckdb_tables() \
                       WHERE NOT internal AND NOT temporary AND database_name = current_database() ORDER BY ALL";
 /// Takes statements as JSON, answers each with a line: its rows as objects.
+/// Modules come from where Python has them, never from the current folder; nothing is fetched from the network.
 const SCRIPT: &str = r#"
-import json, sys
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import json
 try:
     import duckdb
 except ImportError:
     sys.exit("copal: no module")
 request = json.load(sys.stdin)
-connection = duckdb.connect(request["path"], read_only=True) if request["path"] else duckdb.connect()
+quiet = {"autoinstall_known_extensions": "false"}
+path = request["path"]
+connection = duckdb.connect(path, read_only=True, config=quiet) if path else duckdb.connect(config=quiet)
 for statement in request["statements"]:
     cursor = connection.execute(statement)
     names = [column[0] for column in cursor.description]
@@ -65,8 +79,14 @@ enum Failure {
 
 type Rows = Vec<Map<String, Value>>;
 
-/// Opens the database read-only and reads everything in it, with `program` or the first suitable one on `PATH`.
-pub(crate) fn read_everything(database: &Path, program: Option<&Path>, context: &Context) -> EngineResult<Answer> {
+/// Opens the database read-only and reads everything in it, with `program` or the first suitable one on `PATH`. `maker` is
+/// the DuckDB that made the file, if it says.
+pub(crate) fn read_everything(
+    database: &Path,
+    maker: &str,
+    program: Option<&Path>,
+    context: &Context,
+) -> EngineResult<Answer> {
     let candidates: Vec<PathBuf> = match program {
         Some(program) => vec![program.to_owned()],
         None => ["duckdb", "python3", "python"].map(PathBuf::from).to_vec(),
@@ -82,30 +102,44 @@ pub(crate) fn read_everything(database: &Path, program: Option<&Path>, context: 
                 continue;
             }
         };
-        let tables = match program.ask(Some(database), &[TABLES.to_owned()], context)? {
-            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
-            Err(Failure::Said(text)) if TOO_OLD.iter().any(|known| text.contains(known)) => {
-                reasons.push(format!("{}: {version} is too old for this file", program.name()));
-                continue;
-            }
-            Err(Failure::Said(problem) | Failure::Absent(problem)) => return Ok(Answer::Refused { version, problem }),
+        let problem = match read_tables(&program, database, context)? {
+            Ok((tables, rows)) => return Ok(Answer::Read { version, tables, rows }),
+            Err(Failure::Said(problem) | Failure::Absent(problem)) => problem,
         };
-        return read_tables(&program, version, database, &tables, context);
+        if TOO_OLD.iter().any(|known| problem.contains(known)) {
+            reasons.push(format!("{}: {version} is too old for this file", program.name()));
+        } else if let Some((_, why)) = IN_THE_WAY.iter().find(|(known, _)| problem.contains(known)) {
+            return Ok(Answer::Unreadable(format!("DuckDB {version} could not read it, for {why} ({problem})")));
+        } else if is_older(&version, maker) {
+            // What a newer one made, it need not understand.
+            reasons.push(format!("{}: {version} is older than the {maker} that made it: {problem}", program.name()));
+        } else {
+            return Ok(Answer::Refused { version, problem });
+        }
     }
     Ok(Answer::Impossible(reasons.join("; ")))
+}
+
+/// Whether a version is certainly older than another: `v1.4.5` than `v1.5.0`.
+fn is_older(version: &str, than: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u64> {
+        let plain = version.trim_start_matches('v').split(['-', ' ']).next().unwrap_or_default();
+        plain.split('.').map_while(|number| number.parse().ok()).collect()
+    };
+    let (version, than) = (numbers(version), numbers(than));
+    version.len() == 3 && than.len() == 3 && version < than
 }
 
 fn text(row: &Map<String, Value>, key: &str) -> String {
     row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn read_tables(
-    program: &Program,
-    version: String,
-    database: &Path,
-    tables: &Rows,
-    context: &Context,
-) -> EngineResult<Answer> {
+/// Reads all tables; their number and that of their rows.
+fn read_tables(program: &Program, database: &Path, context: &Context) -> EngineResult<Result<(u64, u64), Failure>> {
+    let tables = match program.ask(Some(database), &[TABLES.to_owned()], context)? {
+        Ok(answers) => answers.into_iter().next().unwrap_or_default(),
+        Err(failure) => return Ok(Err(failure)),
+    };
     let statements: Vec<String> = tables
         .iter()
         .map(|row| {
@@ -115,17 +149,17 @@ fn read_tables(
         })
         .collect();
     if statements.is_empty() {
-        return Ok(Answer::Read { version, tables: 0, rows: 0 });
+        return Ok(Ok((0, 0)));
     }
     context.phase("reading with DuckDB", None);
-    match program.ask(Some(database), &statements, context)? {
+    Ok(match program.ask(Some(database), &statements, context)? {
         Ok(counts) if counts.len() == tables.len() => {
             let count = |rows: &Rows| rows.first().and_then(|row| text(row, "n").parse::<u64>().ok()).unwrap_or(0);
-            Ok(Answer::Read { version, tables: tables.len() as u64, rows: counts.iter().map(count).sum() })
+            Ok((tables.len() as u64, counts.iter().map(count).sum()))
         }
-        Ok(_) => Ok(Answer::Refused { version, problem: "it did not answer for every table".to_owned() }),
-        Err(Failure::Said(problem) | Failure::Absent(problem)) => Ok(Answer::Refused { version, problem }),
-    }
+        Ok(_) => Err(Failure::Said("it did not answer for every table".to_owned())),
+        Err(failure) => Err(failure),
+    })
 }
 
 fn quoted(name: &str) -> String {
@@ -134,6 +168,9 @@ fn quoted(name: &str) -> String {
 
 impl Program {
     fn of(path: PathBuf) -> Self {
+        // A name without a folder is looked for on PATH; any other must not depend on where it is run.
+        let is_bare = path.components().count() == 1 && !path.is_absolute();
+        let path = if is_bare { path } else { std::path::absolute(&path).unwrap_or(path) };
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         if name.contains("python") { Self::Python(path) } else { Self::Command(path) }
     }
@@ -167,6 +204,8 @@ impl Program {
                 (command, statements.iter().map(|s| format!("{s};\n")).collect())
             }
         };
+        // Neither settings nor modules of whatever folder this happens to run in.
+        command.current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = match command.spawn() {
             Ok(child) => child,
@@ -175,9 +214,12 @@ impl Program {
             }
             Err(e) => return Ok(Err(Failure::Absent(e.to_string()))),
         };
-        let (succeeded, out, err) = converse(child, input, context)?;
-        if !succeeded || !err.trim().is_empty() && out.trim().is_empty() {
-            let text = last_lines(if err.trim().is_empty() { &out } else { &err });
+        let (status, out, err) = converse(child, input, context)?;
+        if !status.success() || !err.trim().is_empty() && out.trim().is_empty() {
+            let text = match last_lines(if err.trim().is_empty() { &out } else { &err }) {
+                nothing if nothing.is_empty() => format!("it ended without a word ({status})"),
+                text => text,
+            };
             return Ok(Err(match text.contains("copal: no module") {
                 true => Failure::Absent("it has no module duckdb".to_owned()),
                 false => Failure::Said(text),
@@ -199,8 +241,8 @@ impl Program {
     }
 }
 
-/// Gives a child its input and takes what it says; ends it when cancelled. Whether it succeeded, output, errors.
-fn converse(mut child: Child, input: String, context: &Context) -> EngineResult<(bool, String, String)> {
+/// Gives a child its input and takes what it says; ends it when cancelled. How it ended, output, errors.
+fn converse(mut child: Child, input: String, context: &Context) -> EngineResult<(ExitStatus, String, String)> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
@@ -221,7 +263,7 @@ fn converse(mut child: Child, input: String, context: &Context) -> EngineResult<
                 }
             }
         };
-        Ok((status.success(), out.join().unwrap_or_default(), err.join().unwrap_or_default()))
+        Ok((status, out.join().unwrap_or_default(), err.join().unwrap_or_default()))
     })
 }
 

@@ -92,6 +92,100 @@ fn without_a_suitable_duckdb_that_is_said_and_the_rest_is_done() {
 }
 
 #[test]
+fn what_somebody_has_open_is_not_opened_and_stays_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.duckdb");
+    let program = python_with("1.4.5", folder.path());
+    let owner = Python::owning("1.4.5", &path);
+    let report = full(&path, &program);
+    assert!(report.problems.is_empty(), "{report:?}");
+    assert!(report.impossible[0].contains("open in another program"), "{report:?}");
+    drop(owner);
+    // Also this very process: its lock must outlive the check.
+    let own = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    rustix::fs::fcntl_lock(&own, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let report = full(&path, &program);
+    assert!(report.impossible[0].contains("open in another program"), "{report:?}");
+    assert!(Python::refuses("1.4.5", &path), "the check has dropped the lock");
+}
+
+#[test]
+fn a_later_storage_version_is_tried_and_an_encrypted_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = left_by("1.4.5", folder.path());
+    let program = python_with("1.4.5", folder.path());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let change = |at: usize, value: u8| {
+        let mut header = vec![0; 4096];
+        file.read_exact_at(&mut header, 0).unwrap();
+        header[at] = value;
+        let sum = crate::format::checksum::checksum(&header[8..]);
+        header[..8].copy_from_slice(&sum.to_le_bytes());
+        file.write_all_at(&header, 0).unwrap();
+    };
+    change(12, 70);
+    let report = full(&path, &program);
+    assert!(report.problems.is_empty() && report.ran[0].contains("storage version is 70"), "{report:?}");
+    assert!(report.impossible[0].contains("too old"), "{report:?}");
+    change(12, 67);
+    change(20, 1);
+    let report = full(&path, &program);
+    assert!(report.problems.is_empty() && report.ran[0].contains("encrypted"), "{report:?}");
+    assert!(report.impossible[0].contains("key"), "{report:?}");
+}
+
+/// A program that answers for its version, and for everything else does this.
+fn pretender(folder: &Path, version: &str, then: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let program = folder.join(format!("duckdb {version}"));
+    let text =
+        format!("#!/bin/sh\ncase \"$*\" in *readonly*) {then};; *) cat >&-; echo '[{{\"v\":\"{version}\"}}]';; esac\n");
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+#[test]
+fn only_what_says_something_about_the_file_is_its_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = left_by("1.4.5", folder.path());
+    let say = |version, what: &str| full(&path, &pretender(folder.path(), version, what));
+    let report = say("v1.4.5", "echo 'IO Error: corrupt block' >&2; exit 1");
+    assert_eq!(report.problems, ["DuckDB v1.4.5: IO Error: corrupt block"]);
+    let report = say("v1.4.5", "kill -9 $$");
+    assert!(report.problems[0].contains("without a word (signal: 9"), "{report:?}");
+    let report = say("v1.4.5", "echo '[{\"s\":\"main\",\"t\":\"t\"}]'");
+    assert!(report.problems.is_empty(), "{report:?}");
+    for (version, what, why) in [
+        ("v1.4.4", "echo 'IO Error: corrupt block' >&2; exit 1", "v1.4.4 is older than the v1.4.5"),
+        ("v1.4.5", "echo 'Out of Memory Error: no' >&2; exit 1", "the memory does not suffice"),
+        ("v1.4.5", "echo 'Error: Please run: INSTALL spatial;' >&2; exit 1", "extension"),
+    ] {
+        let report = say(version, what);
+        assert!(report.problems.is_empty() && report.impossible[0].contains(why), "{report:?}");
+    }
+}
+
+#[test]
+fn a_cancelled_drill_ends_its_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = left_by("1.4.5", folder.path());
+    let program = pretender(folder.path(), "v1.4.5", "exec sleep 600");
+    let context = Context::silent();
+    let token = context.cancel.clone();
+    let begun = std::time::Instant::now();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            token.cancel();
+        });
+        check(&path, CheckLevel::Full, Some(&program), &context).unwrap_err()
+    });
+    assert_eq!(error.kind, copal_core::EngineErrorKind::Cancelled);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+}
+
+#[test]
 fn damage_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
     let path = left_by("1.4.5", folder.path());

@@ -11,7 +11,8 @@ use copal_storage::local_file::{StagingFile, sweep_abandoned, write_failed};
 use super::step::step;
 use super::target::Target;
 use super::{io_failed, storage_failed};
-use crate::check::{self, Files};
+use crate::check;
+use crate::place::beside;
 use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE};
 
 /// The new database: its main file and its logs by suffix.
@@ -41,19 +42,19 @@ impl Staged {
         context: &Context,
     ) -> EngineResult<Self> {
         context.phase("writing", Some(files.iter().map(|file| file.length()).sum()));
-        let mut main = None;
+        let no_main = || EngineError::new(EngineErrorKind::NotThisEngine, "the backup has no main file");
+        let [main_entry, log_entries @ ..] = files else { return Err(no_main()) };
+        let main = StagingFile::beside(&target.path).map_err(storage_failed)?;
+        write(content, main_entry, &main, target, context)?;
         let mut logs = Vec::new();
-        for file in files {
-            let staged = write(content, file, target, context)?;
-            match file.name().strip_prefix(MAIN_FILE) {
-                Some(LOG) => logs.push((LOG, staged)),
-                Some(CHECKPOINT_LOG) => logs.push((CHECKPOINT_LOG, staged)),
-                _ => main = Some(staged),
-            }
+        for entry in log_entries {
+            let suffix = if entry.name().ends_with(CHECKPOINT_LOG) { CHECKPOINT_LOG } else { LOG };
+            // Where a DuckDB finds it that opens the main file under the name that it has now.
+            let log = StagingFile::at(beside(main.path(), suffix)).map_err(storage_failed)?;
+            write(content, entry, &log, target, context)?;
+            logs.push((suffix, log));
         }
         step("written")?;
-        let main =
-            main.ok_or_else(|| EngineError::new(EngineErrorKind::NotThisEngine, "the backup has no main file"))?;
         Ok(Self { main, logs })
     }
 
@@ -65,9 +66,7 @@ impl Staged {
         target: &Target,
         context: &Context,
     ) -> EngineResult<CheckReport> {
-        let path_of = |wanted| self.logs.iter().find(|(suffix, _)| *suffix == wanted).map(|(_, file)| file.path());
-        let files = Files { main: self.main.path(), log: path_of(LOG), checkpoint_log: path_of(CHECKPOINT_LOG) };
-        let report = check::of(&files, level, program, context)?;
+        let report = check::check_private(self.main.path(), level, program, context)?;
         context.cancel.check()?;
         step("checked")?;
         match report.problems.as_slice() {
@@ -83,8 +82,13 @@ impl Staged {
     }
 }
 
-fn write(content: &dyn Content, file: &FileEntry, target: &Target, context: &Context) -> EngineResult<StagingFile> {
-    let staged = StagingFile::beside(&target.path).map_err(storage_failed)?;
+fn write(
+    content: &dyn Content,
+    file: &FileEntry,
+    staged: &StagingFile,
+    target: &Target,
+    context: &Context,
+) -> EngineResult<()> {
     step("staging file made")?;
     let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset));
     let write_failed = |error| storage_failed(write_failed(&target.path, file.length(), error));
@@ -101,11 +105,10 @@ fn write(content: &dyn Content, file: &FileEntry, target: &Target, context: &Con
         let message = format!("{length} bytes were restored where the backup has {}", file.length());
         return Err(EngineError::new(EngineErrorKind::Corrupt, message));
     }
-    staged.file().sync_all().map_err(write_failed)?;
-    Ok(staged)
+    staged.file().sync_all().map_err(write_failed)
 }
 
 /// Removes what restores to the same target left when they were killed more than a day ago.
 pub(super) fn sweep(target: &Target) {
-    sweep_abandoned(&target.path, &[".copal-restore"], &[]);
+    sweep_abandoned(&target.path, &[".copal-restore"], &[LOG, CHECKPOINT_LOG]);
 }

@@ -16,6 +16,7 @@
 
 use std::fs::Metadata;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
@@ -27,7 +28,7 @@ use super::stage::Staged;
 use super::step::step;
 use super::target::Target;
 use super::{io_failed, storage_failed};
-use crate::descriptor::{FileId, id_of};
+use crate::descriptor::{self, FileId, id_of};
 
 const FORMAT: u32 = 1;
 /// How a barrier begins. DuckDB's magic bytes would stand at byte 8.
@@ -214,9 +215,8 @@ impl Record {
     fn undo(&self, target: &Target) -> EngineResult<Vec<String>> {
         let mut notes = Vec::new();
         let main = target.main_file()?;
-        // Known by their inodes: what is there may be in use by this process, and must not be opened and closed.
         let is_old = |main: FileId| self.old_main.as_ref().is_some_and(|(old, _)| *old == main);
-        let is_strange = main.as_ref().map(id_of).is_some_and(|main| !is_old(main) && main != self.barrier);
+        let is_strange = main.as_ref().map(id_of).is_some_and(|main| !is_old(main) && !self.is_barrier(main, target));
         if is_strange {
             // Somebody put another file there by hand. Nothing of it is touched, and nothing of the old one is lost.
             notes.push(format!(
@@ -259,6 +259,16 @@ impl Record {
         }
         durable_remove(&path_of(target)).map_err(storage_failed)?;
         Ok(notes)
+    }
+
+    /// Whether the file at the target is the barrier. The inode alone does not tell: that of a removed barrier is the first to
+    /// be given to another file.
+    fn is_barrier(&self, main: FileId, target: &Target) -> bool {
+        let mut beginning = vec![0; BARRIER.len()];
+        main == self.barrier
+            // Not closed again: what is there may be in use by this very process.
+            && descriptor::open(&target.path).is_ok_and(|(file, _)| file.read_exact_at(&mut beginning, 0).is_ok())
+            && is_beginning_of_barrier(&beginning)
     }
 
     /// A record may come from anybody who can write to the folder: it names files of this target only.

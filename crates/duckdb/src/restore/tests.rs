@@ -9,7 +9,7 @@ use copal_core::{CheckLevel, Context, Engine, EngineError, EngineErrorKind, Rest
 
 use super::step::testing::{abort_at, fail_at};
 use super::swap::is_beginning_of_barrier;
-use crate::testing::{FolderContent, FolderSink, Python};
+use crate::testing::{FolderContent, FolderSink, Python, python_with};
 use crate::{DuckDbEngine, MAIN_FILE};
 
 const VERSION: &str = "1.4.5";
@@ -285,4 +285,103 @@ fn a_dry_run_and_a_damaged_backup_change_nothing() {
     assert!(leftovers(&target).is_empty());
     std::fs::write(bad.join("stranger"), b"x").unwrap();
     assert_eq!(restore(&sets.content("new-log"), &target, true).unwrap_err().kind, EngineErrorKind::NotThisEngine);
+}
+
+#[test]
+fn a_drill_before_the_exchange_reads_the_log_too_and_leaves_nothing() {
+    let sets = Sets::make();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a 'b\" ü?.duckdb");
+    let program = python_with(VERSION, sets.root.as_path());
+    let request =
+        RestoreRequest { target: Source::path(&target), replace: false, check: CheckLevel::Full, dry_run: false };
+    let restored = super::restore(&sets.content("new-log"), &request, Some(&program), &Context::silent()).unwrap();
+    assert!(restored.check.ran.last().unwrap().ends_with("1 tables, 1010 rows"), "{:?}", restored.check);
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    // DuckDB's rule for names with a question mark.
+    assert_eq!(names, ["a 'b\" ü.wal?.duckdb", "a 'b\" ü?.duckdb"]);
+    let rows = Python::owning(VERSION, &target).ask("SELECT count(*) FROM t");
+    assert_eq!(rows, "[(1010,)]");
+}
+
+/// Kills a restore as soon as the barrier stands.
+fn kill_behind_barrier(sets: &Sets, new: &str, target: &Path) {
+    for step in 0..STEPS {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "restore::tests::restore_until_killed"])
+            .env("COPAL_TEST_TARGET", target)
+            .env("COPAL_TEST_CONTENT", sets.root.join(new))
+            .env("COPAL_TEST_STEP", step.to_string())
+            .output()
+            .unwrap()
+            .status;
+        assert!(!status.success());
+        if found(target).get("").is_some_and(|main| is_beginning_of_barrier(main)) {
+            return;
+        }
+    }
+    panic!("no barrier");
+}
+
+#[test]
+fn what_somebody_put_in_the_barriers_place_is_not_touched() {
+    let sets = Sets::make();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("t.duckdb");
+    sets.place("old-log", &target);
+    kill_behind_barrier(&sets, "new-log", &target);
+    std::fs::remove_file(&target).unwrap();
+    std::fs::write(&target, b"by hand").unwrap();
+    let error = restore(&sets.content("new-log"), &target, false).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Exists);
+    assert!(std::fs::read(&target).unwrap() == b"by hand");
+    let main = &sets.files("old-log")[""];
+    let is_kept = std::fs::read_dir(folder.path()).unwrap().any(|e| std::fs::read(e.unwrap().path()).unwrap() == *main);
+    assert!(is_kept, "the old main file is lost");
+    // Without the barrier and anything in its place, the old database comes back.
+    let target = folder.path().join("u.duckdb");
+    sets.place("old-log", &target);
+    kill_behind_barrier(&sets, "new-log", &target);
+    std::fs::remove_file(&target).unwrap();
+    assert_eq!(restore(&sets.content("new"), &target, false).unwrap_err().kind, EngineErrorKind::Exists);
+    assert_eq!(found(&target), sets.files("old-log"));
+}
+
+#[test]
+fn impossible_targets_are_named() {
+    let sets = Sets::make();
+    let folder = tempfile::tempdir().unwrap();
+    let error = restore(&sets.content("new"), &folder.path().join("no/such/folder.db"), false).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::NotFound);
+    assert!(error.hint.unwrap().contains("create it"));
+    assert_eq!(restore(&sets.content("new"), folder.path(), true).unwrap_err().kind, EngineErrorKind::Exists);
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let result = restore(&sets.content("new"), &closed.join("t.duckdb"), false);
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Nothing is closed to root.
+    assert!(is_root || result.unwrap_err().kind == EngineErrorKind::PermissionDenied);
+}
+
+#[test]
+fn abandoned_staging_files_are_swept() {
+    let sets = Sets::make();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("t.duckdb");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 3600);
+    for name in [
+        ".t.duckdb.copal~00000000000000aa",
+        ".t.duckdb.copal~00000000000000aa.wal",
+        ".t.duckdb.copal~00000000000000aa.wal.checkpoint",
+        "..t.duckdb.copal-restore.copal~00000000000000aa",
+        ".t.duckdb.copal~00000000000000aa-old",
+    ] {
+        std::fs::File::create(folder.path().join(name)).unwrap().set_modified(old).unwrap();
+    }
+    restore(&sets.content("new"), &target, false).unwrap();
+    // What is aside is nobody's to sweep.
+    assert_eq!(leftovers(&target), [".t.duckdb.copal~00000000000000aa-old"]);
 }
