@@ -40,7 +40,7 @@ impl Copal {
             replaced: restored.replaced,
             dry_run: options.dry_run,
             checks: restored.check.ran,
-            notes: restored.notes,
+            notes: [restored.notes, restored.check.impossible].concat(),
         })
     }
 }

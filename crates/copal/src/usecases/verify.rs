@@ -172,10 +172,11 @@ impl Copal {
                 Err(e) => return Err(CopalError::from(e)),
             };
             let found = engine.inventory(&target, &context)?;
-            // What was checked was found sound, but a drill is the whole of it.
-            let performed = restored.check.impossible.is_empty();
+            let differences = inventory.compare(&found);
+            // What was checked was found sound, but a drill is the whole of it; a difference is one in any case.
+            let performed = restored.check.impossible.is_empty() || !differences.is_empty();
             let problems = [restored.check.problems, restored.check.impossible].concat();
-            Ok(DrillOutcome { performed, checks: restored.check.ran, problems, differences: inventory.compare(&found) })
+            Ok(DrillOutcome { performed, checks: restored.check.ran, problems, differences })
         });
         drilled.await?
     }
