@@ -94,9 +94,11 @@ impl Engine for SqliteEngine {
                 interruptible(&database.connection, context, || check::run(&database.connection, level))
                     .map_err(|e| failed(&path, "check", e))
             }
-            Err(error) if error.kind == EngineErrorKind::Corrupt => {
-                Ok(CheckReport { ran: vec!["open".to_owned()], problems: vec![problem(&path, &error)], ..CheckReport::default() })
-            }
+            Err(error) if error.kind == EngineErrorKind::Corrupt => Ok(CheckReport {
+                ran: vec!["open".to_owned()],
+                problems: vec![problem(&path, &error)],
+                ..CheckReport::default()
+            }),
             Err(error) => Err(error),
         }
     }
