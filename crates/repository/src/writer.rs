@@ -132,14 +132,8 @@ impl Writer {
             let _ = spare_in.send(Vec::new());
         }
         let count = options.workers.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-        let workers = Workers::start(
-            count.unwrap_or(2).clamp(1, 64),
-            options.level,
-            messages.clone(),
-            spare_in.clone(),
-            &frames,
-            &abort,
-        )?;
+        let workers =
+            Workers::start(count.unwrap_or(2).clamp(1, 64), options.level, messages.clone(), &frames, &abort)?;
         let now = backup.time();
         let mut packs = base.as_ref().map(|b| b.packs.clone()).unwrap_or_default();
         let mut leave = packs_to_leave(&packs, now, options.repack_age);

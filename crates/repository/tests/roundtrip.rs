@@ -2,8 +2,14 @@
 
 mod common;
 
-use common::{Rig, file_bytes};
-use copal_core::Context;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{PASSPHRASE, Rig, file_bytes};
+use copal_core::{Context, PageFileSpec, Secret, Sink};
+use copal_repository::{Repository, WriteOptions};
+use copal_storage::fault::{Action, Fault, FaultStorage};
+use copal_storage::{MemoryStorage, Method};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_come_back_and_unchanged_pages_are_shared() {
@@ -45,4 +51,38 @@ async fn without_the_cache_the_same_is_shared() {
     let second = rig.backup(&database, &bytes, 4096).await;
     assert!(second.body.added_bytes < 200_000, "{}", second.body.added_bytes);
     assert_eq!(rig.restore(&database, &second).await, bytes);
+}
+
+/// What is read of a database and not stored yet lies in memory, so there must not be more of it the longer it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_storage_holds_the_engine_back() {
+    const RUN: usize = 1 << 20;
+    const PACK: usize = 16 << 20;
+    let state = tempfile::tempdir().unwrap();
+    let storage = FaultStorage::new(Arc::new(MemoryStorage::new()));
+    let shared = Arc::new(storage.clone());
+    let repository =
+        Repository::create(shared, Some(&Secret::new(PASSPHRASE)), &[], common::options(&state)).await.unwrap();
+    let database = common::database(&repository, "a").await;
+    storage.plan(Fault::from(1, Action::Delay(Duration::from_millis(500))).on(Method::Create));
+    let options = WriteOptions { level: None, uploads: 1, workers: Some(2), ..WriteOptions::default() };
+    let (session, mut sink) = repository.begin_backup(&database, &options, &Context::silent()).await.unwrap();
+    let before = storage.count(Method::Create);
+    let calls = storage.clone();
+    let (ahead, sink) = tokio::task::spawn_blocking(move || {
+        let spec = PageFileSpec { name: "main.db".into(), page_size: 4096, head_length: 0 };
+        let file = sink.begin(&spec).unwrap();
+        let mut ahead = 0;
+        for number in 0..64 {
+            sink.pages(file, (number * RUN / 4096) as u64, &file_bytes(number as u64, RUN)).unwrap();
+            let begun = calls.count(Method::Create) - before;
+            ahead = ahead.max(((number + 1) * RUN).saturating_sub(begun * PACK));
+        }
+        (ahead, sink)
+    })
+    .await
+    .unwrap();
+    session.abandon(Some(sink)).await;
+    // One pack that is full and waits, and the runs between the engine and the packs.
+    assert!(ahead <= PACK + 10 * RUN, "{} MiB wait", ahead / RUN);
 }

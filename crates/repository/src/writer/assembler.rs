@@ -302,15 +302,19 @@ impl Assembler {
 
     fn place(&mut self, file: u32, frame: PageFrame) -> Result<()> {
         // Pages of a withdrawn file need no place.
-        let Some(growing) = self.files.get_mut(&file) else { return Ok(()) };
-        debug_assert!(frame.pages.len() * growing.page_size as usize == frame.raw_bytes as usize);
-        let LocalRef { pack, frame: number, offset, length } = self.packing.push(&frame.bytes, frame.raw_bytes);
-        for (slot, (page, digest)) in frame.pages.iter().enumerate() {
-            let slot = u16::try_from(slot).unwrap_or(u16::MAX);
-            let record = Record { pack, frame: number, offset, length, slot, digest: *digest };
-            growing.records.set(*page, &record).map_err(scratch_failed)?;
+        if let Some(growing) = self.files.get_mut(&file) {
+            debug_assert!(frame.pages.len() * growing.page_size as usize == frame.raw_bytes as usize);
+            let LocalRef { pack, frame: number, offset, length } = self.packing.push(&frame.bytes, frame.raw_bytes);
+            for (slot, (page, digest)) in frame.pages.iter().enumerate() {
+                let slot = u16::try_from(slot).unwrap_or(u16::MAX);
+                let record = Record { pack, frame: number, offset, length, slot, digest: *digest };
+                growing.records.set(*page, &record).map_err(scratch_failed)?;
+            }
         }
         self.frames.give(frame.bytes);
+        if let Some(run) = frame.run {
+            let _ = self.spare.send(run);
+        }
         Ok(())
     }
 }

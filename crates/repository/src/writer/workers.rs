@@ -39,6 +39,9 @@ pub(super) struct PageFrame {
     pub(super) pages: Vec<(u64, PageDigest)>,
     pub(super) bytes: Vec<u8>,
     pub(super) raw_bytes: u64,
+    /// The buffer of the run, for the next one as soon as this frame lies in a pack. Not earlier: the number of these buffers
+    /// is what keeps frames from piling up in front of a storage that is slower than the compression.
+    pub(super) run: Option<Vec<u8>>,
 }
 
 /// What became of a run.
@@ -59,15 +62,13 @@ impl Workers {
         count: usize,
         level: Option<i32>,
         results: Sender<Message>,
-        spare: Sender<Vec<u8>>,
         frames: &Buffers,
         abort: &Arc<Abort>,
     ) -> Result<Self> {
         let (jobs, queue) = std::sync::mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         for i in 0..count {
-            let (queue, results, spare, abort) =
-                (Arc::clone(&queue), results.clone(), spare.clone(), Arc::clone(abort));
+            let (queue, results, abort) = (Arc::clone(&queue), results.clone(), Arc::clone(abort));
             let frames = frames.clone();
             let guard = PanicGuard(Arc::clone(&abort));
             std::thread::Builder::new()
@@ -75,7 +76,7 @@ impl Workers {
                 .spawn(move || {
                     let _guard = guard;
                     yield_to_others();
-                    work(&queue, &results, &spare, &frames, &abort, Encoder::new(level));
+                    work(&queue, &results, &frames, &abort, Encoder::new(level));
                 })
                 .map_err(|e| RepositoryError::local("no thread could be started", e))?;
         }
@@ -118,7 +119,6 @@ impl Drop for PanicGuard {
 fn work(
     queue: &Mutex<Receiver<Job>>,
     results: &Sender<Message>,
-    spare: &Sender<Vec<u8>>,
     frames: &Buffers,
     abort: &Abort,
     mut encoder: Encoder,
@@ -131,7 +131,7 @@ fn work(
         }
         let message = match job {
             Job::Run(run) => {
-                Message::Run { seq: run.seq, file: run.file, outcome: work_on_run(run, &mut encoder, spare, frames) }
+                Message::Run { seq: run.seq, file: run.file, outcome: work_on_run(run, &mut encoder, frames) }
             }
             Job::Gather(gather) => {
                 Message::Gathered { id: gather.id, frame: compress(gather.pages, &gather.bytes, &mut encoder, frames) }
@@ -143,7 +143,7 @@ fn work(
     }
 }
 
-fn work_on_run(run: Run, encoder: &mut Encoder, spare: &Sender<Vec<u8>>, frames: &Buffers) -> RunOutcome {
+fn work_on_run(run: Run, encoder: &mut Encoder, frames: &Buffers) -> RunOutcome {
     let Run { first, page_size, mut bytes, base, .. } = run;
     let digests: Vec<_> = bytes.chunks(page_size as usize).map(page_digest).collect();
     // The last page may be short; its slot is not.
@@ -160,12 +160,11 @@ fn work_on_run(run: Run, encoder: &mut Encoder, spare: &Sender<Vec<u8>>, frames:
     }
     let pages = (first..).zip(digests).collect();
     let frame = compress(pages, &bytes, encoder, frames);
-    let _ = spare.send(bytes);
-    RunOutcome::Changed(frame)
+    RunOutcome::Changed(PageFrame { run: Some(bytes), ..frame })
 }
 
 fn compress(pages: Vec<(u64, PageDigest)>, content: &[u8], encoder: &mut Encoder, frames: &Buffers) -> PageFrame {
     let mut bytes = frames.take();
     encoder.encode(Kind::Pages, content, &mut bytes);
-    PageFrame { pages, bytes, raw_bytes: content.len() as u64 }
+    PageFrame { pages, bytes, raw_bytes: content.len() as u64, run: None }
 }
