@@ -5,7 +5,7 @@ Usage: duckdb_owner.py DATABASE. Reads one command a line, answers each with one
     make MEGABYTES     orders with a primary key and an index, and events without, until the file has so many megabytes
     load RATE          from now on so many transactions a second (0: as many as there can be), answered at once
     rest               no more transactions; answers with how many there were, and the slowest in milliseconds
-    count              transactions so far
+    count              transactions so far, and seconds of time and of processor time
     change PERCENT     rewrites about so many percent of the blocks, then checkpoints
     copy PATH          COPY FROM DATABASE into a new database
     export FOLDER      EXPORT DATABASE as Parquet
@@ -117,7 +117,7 @@ def main():
     for line in sys.stdin:
         command, *arguments = line.split()
         if command == "count":
-            answer = {"count": owner.count}
+            answer = {"count": owner.count, "clock": time.monotonic(), "cpu": time.process_time()}
         else:
             answer = getattr(owner, command)(*arguments)
         print(json.dumps(answer), flush=True)

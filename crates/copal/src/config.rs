@@ -33,7 +33,7 @@ pub use repository::RepositoryConfiguration;
 pub use resolve::{Overrides, Resolved, read_passphrase_file};
 pub use schedule::check_schedule;
 
-use crate::{CopalError, ErrorKind, Result, Settings};
+use crate::{Compression, CopalError, ErrorKind, Result, Settings};
 use document::{Document, Table};
 
 /// The name of a configuration file.
@@ -50,8 +50,8 @@ pub struct Configuration {
     pub databases: BTreeMap<String, DatabaseConfiguration>,
     /// Who is told, by name.
     pub notifiers: BTreeMap<String, Notifier>,
-    /// zstd level, or `Some(None)` for no compression.
-    pub compression: Option<Option<i32>>,
+    /// How content is compressed.
+    pub compression: Option<Compression>,
     /// Packs uploaded at the same time.
     pub uploads: Option<usize>,
     /// Packs older than this are stored again piece by piece.
@@ -179,14 +179,15 @@ fn read_duckdb(top: &Table<'_>, base: &place::Base) -> Result<(Option<Duration>,
     Ok((table.duration("deadline")?, program))
 }
 
-fn read_compression(top: &Table<'_>) -> Result<Option<Option<i32>>> {
+fn read_compression(top: &Table<'_>) -> Result<Option<Compression>> {
     if let Ok(Some(text)) = top.text("compression") {
         return match text.value.as_str() {
-            "none" => Ok(Some(None)),
-            _ => Err(top.error(text.offset, "\"compression\" must be a level from 1 to 19 or \"none\"")),
+            "auto" => Ok(Some(Compression::Suitable)),
+            "none" => Ok(Some(Compression::None)),
+            _ => Err(top.error(text.offset, "\"compression\" must be \"auto\", a level from 1 to 19 or \"none\"")),
         };
     }
-    Ok(top.number("compression", 1..=19)?.and_then(|level| i32::try_from(level).ok()).map(Some))
+    Ok(top.number("compression", 1..=19)?.and_then(|level| i32::try_from(level).ok()).map(Compression::Level))
 }
 
 fn read_lease_ttl(top: &Table<'_>) -> Result<Option<Duration>> {

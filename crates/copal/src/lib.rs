@@ -21,7 +21,7 @@ pub use outcome::{
     BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding,
     InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
 };
-pub use settings::{Asker, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
+pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
     WhichBackups,

@@ -88,8 +88,8 @@ pub struct Settings {
     pub databases: BTreeMap<String, DatabaseSettings>,
     /// Where caches and local memory live, for example `~/.local/state/copal`; `None`: nowhere.
     pub state: Option<PathBuf>,
-    /// zstd level, 1 to 19; `None`: frames are not compressed.
-    pub compression: Option<i32>,
+    /// How frames are compressed.
+    pub compression: Compression,
     /// Packs uploaded at the same time.
     pub uploads: usize,
     /// How long to wait for a database that another process holds.
@@ -104,6 +104,18 @@ pub struct Settings {
     pub timezone: jiff::tz::TimeZone,
 }
 
+/// How content is compressed before it is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As suits the kind of database: zstd level 3 for SQLite, 1 for DuckDB, which compresses its columns itself.
+    #[default]
+    Suitable,
+    /// This zstd level, 1 to 19.
+    Level(i32),
+    /// Not at all.
+    None,
+}
+
 impl Settings {
     /// Settings for a repository, everything else by default.
     pub fn new(repository: impl Into<String>) -> Self {
@@ -115,7 +127,7 @@ impl Settings {
             identity: None,
             databases: BTreeMap::new(),
             state: None,
-            compression: Some(3),
+            compression: Compression::default(),
             uploads: 3,
             database_wait: Duration::from_secs(30),
             duckdb: DuckDbSettings::default(),

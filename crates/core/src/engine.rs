@@ -20,6 +20,9 @@ pub struct Capabilities {
     pub capture: bool,
     /// Restores.
     pub restore: bool,
+    /// The zstd level that pays for its content where none is configured: 3 for rows as they are, 1 for what the database
+    /// compresses itself.
+    pub compression: i32,
 }
 
 /// What an engine found out about a database without reading its content.

@@ -37,7 +37,7 @@ impl Engine for SqliteEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { schemes: &["sqlite"], is_file: true, capture: true, restore: true }
+        Capabilities { schemes: &["sqlite"], is_file: true, capture: true, restore: true, compression: 3 }
     }
 
     fn recognises(&self, beginning: &[u8]) -> bool {

@@ -64,7 +64,7 @@ fn a_whole_configuration_is_read() {
     let resolved = configuration.resolve(&Overrides::default(), &environment(&[("HOME", "/home/x")])).unwrap();
     let settings = resolved.settings;
     assert_eq!((settings.repository.as_str(), settings.repository_is_default), ("s3://backups/prod", false));
-    assert_eq!((settings.compression, settings.uploads), (Some(6), 5));
+    assert_eq!((settings.compression, settings.uploads), (Compression::Level(6), 5));
     assert_eq!(settings.database_wait, Duration::from_secs(60));
     assert_eq!(settings.duckdb.deadline, Duration::from_secs(120));
     assert_eq!(settings.duckdb.program.as_deref(), Some(Path::new("/etc/copal/bin/duckdb")));
@@ -101,7 +101,7 @@ fn mistakes_are_named_with_file_line_and_advice() {
         ("uploads = 0", at(1, "\"uploads\" must be from 1 to 64 in the file's top level"), ""),
         (
             "compression = \"best\"",
-            at(1, "\"compression\" must be a level from 1 to 19 or \"none\" in the file's top level"),
+            at(1, "\"compression\" must be \"auto\", a level from 1 to 19 or \"none\" in the file's top level"),
             "",
         ),
         ("[repository]\nurl = 3", at(2, "\"url\" in [repository] must be a text in quotes, not integer"), ""),

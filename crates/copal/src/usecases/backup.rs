@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use copal_core::{Context, DatabaseRecord, Event, Progress, Promise};
+use copal_core::{Context, DatabaseRecord, Engine, Event, Progress, Promise};
 use copal_repository::{BackupFacts, CommittedBackup, Database, Repository, Summary, WriteOptions};
 use copal_storage::StorageUrl;
 
 use super::find::{Subject, host};
 use super::{BackupOptions, Copal, blocking, on_own_thread};
 use crate::outcome::{damaged_objects, summary};
-use crate::{BackupOutcome, CopalError, ErrorKind, Result};
+use crate::{BackupOutcome, Compression, CopalError, ErrorKind, Result};
 
 /// Passes events on and keeps the warnings.
 struct Recorder {
@@ -37,7 +37,8 @@ impl Copal {
         let repository = self.repository_or_create().await?;
         let stored = self.database_of(repository, &subject, &options, &context).await?;
         context.phase("reading", identity.bytes);
-        let (session, mut sink) = repository.begin_backup(&stored, &self.write_options()?, &context).await?;
+        let (session, mut sink) =
+            repository.begin_backup(&stored, &self.write_options(&*subject.engine)?, &context).await?;
         let captured_at = jiff::Timestamp::now();
         let (engine, source, for_engine) = (Arc::clone(&subject.engine), subject.source.clone(), context.clone());
         let captured = on_own_thread(move || (engine.capture(&source, &mut sink, &for_engine), sink)).await;
@@ -78,19 +79,22 @@ impl Copal {
         Ok(BackupOutcome { backup: summary(&stored.name, &brief), damaged: damaged_objects(&stored.name, damaged) })
     }
 
-    fn write_options(&self) -> Result<WriteOptions> {
+    fn write_options(&self, engine: &dyn Engine) -> Result<WriteOptions> {
         let remote = self.storage_url().is_ok_and(|url: StorageUrl| url.is_remote());
         // A local disk gains nothing from several writes at a time, and each takes 16 MiB of memory.
         let uploads = if remote { self.settings.uploads } else { 1 };
-        if self.settings.compression.is_some_and(|level| !(1..=19).contains(&level)) {
-            return Err(CopalError::new(ErrorKind::Configuration, "the compression level must be 1 to 19, or none"));
-        }
-        Ok(WriteOptions {
-            level: self.settings.compression,
-            uploads,
-            workers: None,
-            repack_age: self.settings.repack_age,
-        })
+        let level = match self.settings.compression {
+            Compression::Suitable => Some(engine.capabilities().compression),
+            Compression::Level(level) if (1..=19).contains(&level) => Some(level),
+            Compression::Level(_) => {
+                return Err(CopalError::new(
+                    ErrorKind::Configuration,
+                    "the compression level must be 1 to 19, or none",
+                ));
+            }
+            Compression::None => None,
+        };
+        Ok(WriteOptions { level, uploads, workers: None, repack_age: self.settings.repack_age })
     }
 
     /// The database's folder, which is created for a first backup, and refused to another source.
