@@ -73,6 +73,7 @@ impl Case<'_> {
             Damage::Delete => self.is_newest_manifest() && !self.warm,
             // Summaries are remembered with the manifest's size; only reading again would tell.
             Damage::Flip(_) => self.warm,
+            Damage::SwapWithinDatabase | Damage::SwapWithOther => self.warm && self.keeps_its_size(),
             _ => false,
         }
     }
