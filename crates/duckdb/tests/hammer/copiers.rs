@@ -17,6 +17,9 @@ use crate::writer::Writer;
 /// What a copier who compresses takes for each block.
 const SLOW: Duration = Duration::from_millis(2);
 
+/// Checkpoints of the owner beside one copy.
+const CHECKPOINTS: u32 = 3;
+
 const HEADERS: usize = 12288;
 const BLOCK: u64 = 262_144;
 
@@ -56,7 +59,7 @@ impl Recipe {
                 copy_files(database.parent().unwrap(), "app.duckdb", to, "main.duckdb");
                 writer.go()?;
             }
-            Self::MainOnly => slow_copy(&database, &to.join("main.duckdb")),
+            Self::MainOnly => slow_copy(&database, &to.join("main.duckdb"), || {}),
             Self::MainThenLog => main_then_log(&database, to),
             Self::CheckpointThenCopy => {
                 writer.checkpoint()?;
@@ -73,14 +76,15 @@ fn log_of(database: &Path) -> PathBuf {
 }
 
 fn main_then_log(database: &Path, to: &Path) {
-    slow_copy(database, &to.join("main.duckdb"));
+    slow_copy(database, &to.join("main.duckdb"), || wait_for_checkpoints(database));
     let _ = std::fs::copy(log_of(database), to.join("main.duckdb.wal"));
 }
 
-/// A copy at the pace of somebody who compresses.
-fn slow_copy(from: &Path, to: &Path) {
+/// A copy at the pace of somebody who compresses, with a rest after the headers and the first block or two.
+fn slow_copy(from: &Path, to: &Path, rest: impl FnOnce()) {
     let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
-    let mut buffer = vec![0; 1 << 18];
+    let mut buffer = vec![0; 1 << 19];
+    let mut rest = Some(rest);
     loop {
         let amount = from.read(&mut buffer).unwrap();
         if amount == 0 {
@@ -88,6 +92,28 @@ fn slow_copy(from: &Path, to: &Path) {
         }
         to.write_all(&buffer[..amount]).unwrap();
         std::thread::sleep(SLOW);
+        if let Some(rest) = rest.take() {
+            rest();
+        }
+    }
+}
+
+/// Until the owner has made some checkpoints, as it would beside the copy of a larger database: the first one frees
+/// the blocks that the copied header points to, later ones use them anew.
+fn wait_for_checkpoints(database: &Path) {
+    let main = File::open(database).unwrap();
+    let headers = || {
+        let mut headers = vec![0; HEADERS];
+        main.read_exact_at(&mut headers, 0).unwrap();
+        headers
+    };
+    let (mut last, mut seen) = (headers(), 0);
+    let late = Instant::now() + Duration::from_secs(5);
+    while seen < CHECKPOINTS && Instant::now() < late {
+        std::thread::sleep(SLOW);
+        let now = headers();
+        seen += u32::from(now != last);
+        last = now;
     }
 }
 
