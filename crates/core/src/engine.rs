@@ -3,8 +3,8 @@
 //! Engines block; callers run them on threads of their own. An engine never sees a repository: it pushes pages into a
 //! `Sink` and takes files from a `Content`.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::engine_error::{AnyError, EngineResult};
 use crate::{Context, FileEntry, Inventory, Source};
@@ -23,6 +23,17 @@ pub struct Capabilities {
     /// The zstd level that pays for its content where none is configured: 3 for rows as they are, 1 for what the database
     /// compresses itself.
     pub compression: i32,
+    /// Restores of chosen tables and schemas into a database that stays.
+    pub objects: bool,
+    /// Restores that replace a database can leave the old one beside it.
+    pub keep_old: bool,
+}
+
+impl Capabilities {
+    /// What every engine has whose databases are files: captures, and restores of whole databases.
+    pub fn of_files(schemes: &'static [&'static str], compression: i32) -> Self {
+        Self { schemes, is_file: true, capture: true, restore: true, compression, objects: false, keep_old: false }
+    }
 }
 
 /// What an engine found out about a database without reading its content.
@@ -49,7 +60,7 @@ pub struct PageFileSpec {
     pub head_length: u32,
 }
 
-/// A file that a sink is taking.
+/// A page file or a stream that a sink is taking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileHandle(pub u32);
 
@@ -65,8 +76,23 @@ pub trait Sink {
     /// Ends a file of `length` bytes, head included. Every page up to there must have been given; later ones are dropped.
     fn finish(&mut self, file: FileHandle, length: u64, head: &[u8]) -> Result<(), AnyError>;
 
-    /// Forgets a file that was begun; the engine may begin it again.
+    /// Forgets a file or stream that was begun; the engine may begin it again.
     fn withdraw(&mut self, file: FileHandle) -> Result<(), AnyError>;
+
+    /// Begins a stream: bytes of unknown length, which are cut by their content. `name` is relative, for example `dump`.
+    fn begin_stream(&mut self, name: &str) -> Result<FileHandle, AnyError> {
+        Err(format!("this sink takes page files only, not the stream {name}").into())
+    }
+
+    /// Takes the next bytes of a stream. Best in runs of some 100 KiB.
+    fn append(&mut self, stream: FileHandle, bytes: &[u8]) -> Result<(), AnyError> {
+        Err(format!("this sink has no stream {} for {} bytes", stream.0, bytes.len()).into())
+    }
+
+    /// Ends a stream.
+    fn finish_stream(&mut self, stream: FileHandle) -> Result<(), AnyError> {
+        Err(format!("this sink has no stream {}", stream.0).into())
+    }
 }
 
 /// What an engine knows after a capture.
@@ -127,6 +153,13 @@ pub trait Content: Send + Sync {
 
     /// Writes one whole file, authenticated and compared with its digest, in runs at any order of offsets.
     fn write_file(&self, name: &str, out: &dyn WriteAt, context: &Context) -> Result<(), AnyError>;
+
+    /// Writes one whole stream from its first byte to its last. Every byte is authenticated before it is written; that they
+    /// are all of the stream is known when this returns. An error of `out` ends it and is its cause.
+    fn write_stream(&self, name: &str, out: &mut dyn std::io::Write, context: &Context) -> Result<(), AnyError> {
+        let _ = (out, context);
+        Err(format!("{name} is not a stream").into())
+    }
 }
 
 /// How thoroughly a restored database is checked.
@@ -150,6 +183,57 @@ pub struct RestoreRequest {
     pub check: CheckLevel,
     /// Look whether it could be done, and do nothing.
     pub dry_run: bool,
+    /// Leave the database that is replaced beside the new one; only if the engine is capable of it.
+    pub keep_old: bool,
+    /// What to restore into a database that stays; empty: the whole database. Only if the engine is capable of it.
+    pub objects: Objects,
+}
+
+impl RestoreRequest {
+    /// Restores all of a backup to a target where nothing is, with the quick check.
+    pub fn new(target: Source) -> Self {
+        let (replace, dry_run, keep_old) = (false, false, false);
+        Self { target, replace, check: CheckLevel::Quick, dry_run, keep_old, objects: Objects::default() }
+    }
+}
+
+/// Chosen parts of a database, by the names that the engine writes in inventories (`schema.table`) or without the schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    /// Tables with their data.
+    pub tables: Vec<String>,
+    /// Schemas with all that is in them.
+    pub schemas: Vec<String>,
+}
+
+impl Objects {
+    /// Whether nothing is chosen.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.schemas.is_empty()
+    }
+}
+
+/// One database of a server that was named as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name on the server.
+    pub name: String,
+    /// Where it is.
+    pub source: Source,
+}
+
+/// A place to which a backup is restored in order to look at it, and what removes it again.
+pub struct Scratch {
+    /// The target of the restore.
+    pub source: Source,
+    /// Removes what was restored; to be called whatever came of it, also if nothing was restored.
+    pub discard: Box<dyn FnOnce() -> EngineResult<()> + Send>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 /// What a restore did (or, in a dry run, would do).
@@ -190,6 +274,12 @@ pub trait Engine: Send + Sync {
     /// Who is this database, is it reachable, which version.
     fn identify(&self, source: &Source) -> EngineResult<Identity>;
 
+    /// The databases that a source stands for if it names a whole server (`postgres://host/*`); `None`: it names one.
+    fn members(&self, source: &Source) -> EngineResult<Option<Vec<Member>>> {
+        let _ = source;
+        Ok(None)
+    }
+
     /// Opens one consistent view of the database and pushes all of it into `sink`, the inventory read in the same view.
     fn capture(&self, source: &Source, sink: &mut dyn Sink, context: &Context) -> EngineResult<Capture>;
 
@@ -202,10 +292,6 @@ pub trait Engine: Send + Sync {
     /// Checks a database by the engine's own means. A database that is unsound is a report, not an error.
     fn check(&self, source: &Source, level: CheckLevel, context: &Context) -> EngineResult<CheckReport>;
 
-    /// The file name for a scratch copy of a backup in an otherwise empty folder, for drills; `None` if the engine
-    /// does not restore to files.
-    fn scratch_name(&self) -> Option<&'static str>;
-
-    /// How long it waits for a database that another process holds, for messages and `doctor`.
-    fn wait_limit(&self) -> Duration;
+    /// A new place for a drill of a backup of `source`: a file in this empty folder, or a database of the same server.
+    fn scratch(&self, source: &Source, folder: &Path) -> EngineResult<Scratch>;
 }

@@ -16,8 +16,8 @@ mod source;
 pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
 pub use duration::{DurationError, parse_duration};
 pub use engine::{
-    Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, FirstError, Identity, PageFileSpec,
-    RestoreRequest, Restored, Sink, WriteAt,
+    Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, FirstError, Identity, Member, Objects,
+    PageFileSpec, RestoreRequest, Restored, Scratch, Sink, WriteAt,
 };
 pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};
 pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId};

@@ -1,11 +1,11 @@
 //! The engine: DuckDB behind Copal's contract.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineResult, Identity, Inventory,
-    RestoreRequest, Restored, Sink, Source,
+    RestoreRequest, Restored, Scratch, Sink, Source,
 };
 
 use crate::format::header::MAGIC;
@@ -35,7 +35,7 @@ impl Engine for DuckDbEngine {
 
     fn capabilities(&self) -> Capabilities {
         // Columns are compressed already: level 3 would save 2 % more and take 1.4 times as long (docs/benchmarks.md).
-        Capabilities { schemes: &["duckdb"], is_file: true, capture: true, restore: true, compression: 1 }
+        Capabilities::of_files(&["duckdb"], 1)
     }
 
     fn recognises(&self, beginning: &[u8]) -> bool {
@@ -63,11 +63,8 @@ impl Engine for DuckDbEngine {
         check::check(&Place::find(source)?.path, level, self.program.as_deref(), context)
     }
 
-    fn scratch_name(&self) -> Option<&'static str> {
-        Some(MAIN_FILE)
-    }
-
-    fn wait_limit(&self) -> Duration {
-        self.deadline
+    fn scratch(&self, _: &Source, folder: &Path) -> EngineResult<Scratch> {
+        // The folder goes with all that is in it.
+        Ok(Scratch { source: Source::path(&folder.join(MAIN_FILE)), discard: Box::new(|| Ok(())) })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineErrorKind, EngineResult, Identity,
-    Inventory, RestoreRequest, Restored, Sink, Source,
+    Inventory, RestoreRequest, Restored, Scratch, Sink, Source,
 };
 
 use crate::database::{Database, LogState};
@@ -37,7 +37,7 @@ impl Engine for SqliteEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { schemes: &["sqlite"], is_file: true, capture: true, restore: true, compression: 3 }
+        Capabilities::of_files(&["sqlite"], 3)
     }
 
     fn recognises(&self, beginning: &[u8]) -> bool {
@@ -103,12 +103,9 @@ impl Engine for SqliteEngine {
         }
     }
 
-    fn scratch_name(&self) -> Option<&'static str> {
-        Some(MAIN_FILE)
-    }
-
-    fn wait_limit(&self) -> Duration {
-        self.wait
+    fn scratch(&self, _: &Source, folder: &Path) -> EngineResult<Scratch> {
+        // The folder goes with all that is in it.
+        Ok(Scratch { source: Source::path(&folder.join(MAIN_FILE)), discard: Box::new(|| Ok(())) })
     }
 }
 

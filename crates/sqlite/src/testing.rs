@@ -109,7 +109,7 @@ pub(crate) fn capture(path: &Path, reader: Reader) -> EngineResult<(MemoryBackup
 /// Restores, replacing what is there if told.
 pub(crate) fn restore(backup: &MemoryBackup, target: &Path, replace: bool) -> EngineResult<Restored> {
     let target = Source::path(target);
-    let request = RestoreRequest { target, replace, check: CheckLevel::Full, dry_run: false };
+    let request = RestoreRequest { replace, check: CheckLevel::Full, ..RestoreRequest::new(target) };
     engine(Reader::Auto).restore(backup, &request, &Context::silent())
 }
 

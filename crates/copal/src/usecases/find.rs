@@ -145,6 +145,23 @@ impl Copal {
         Err(unknown(&names))
     }
 
+    /// Where a backup comes from: as configured, if the database is, since a manifest knows no password.
+    pub(super) fn source_of(&self, manifest: &Manifest) -> Result<Source> {
+        let configured = self.settings.databases.get(&manifest.body.name).map(|database| parse(&database.url));
+        let recorded = parse(&manifest.body.source)?;
+        match configured {
+            Some(Ok(source))
+                if self
+                    .engines
+                    .of(&source)
+                    .is_ok_and(|e| !e.capabilities().is_file && source.redacted() == recorded.redacted()) =>
+            {
+                Ok(source)
+            }
+            _ => Ok(recorded),
+        }
+    }
+
     /// One backup of a database.
     pub(super) async fn choose(
         &self,

@@ -20,16 +20,22 @@ impl Copal {
         }
         let manifest = self.choose(repository, &database, &options.backup).await?;
         let engine = self.engines.named(&manifest.body.engine)?;
-        let target = options.to.as_deref().unwrap_or(&manifest.body.source);
-        let target = Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?;
+        let target = match options.to.as_deref() {
+            Some(target) => Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?,
+            None => self.source_of(&manifest)?,
+        };
         let fits = target.scheme().is_none_or(|scheme| engine.capabilities().schemes.contains(&scheme));
         if !fits {
             let message = format!("a backup of {} cannot be restored to {target}", engine.name());
             return Err(CopalError::new(ErrorKind::Usage, message));
         }
         let brief = marked(repository, &database, Summary::of(&manifest)).await?;
-        let request =
-            RestoreRequest { target, replace: options.replace, check: options.check, dry_run: options.dry_run };
+        let request = RestoreRequest {
+            replace: options.replace,
+            check: options.check,
+            dry_run: options.dry_run,
+            ..RestoreRequest::new(target)
+        };
         context.phase("restoring", Some(manifest.body.logical_bytes));
         let content = repository.content(&database, manifest);
         let for_engine = context.clone();

@@ -1,6 +1,6 @@
 //! Reading backups back, and drills.
 
-use copal_core::{BackupId, CheckLevel, Context, EngineErrorKind, RestoreRequest, Source};
+use copal_core::{BackupId, CheckLevel, Content, Context, Engine, EngineErrorKind, Inventory, RestoreRequest, Source};
 use copal_repository::{Database, Manifest, Repository};
 
 use super::find::{Found, open_or_salvage};
@@ -147,9 +147,7 @@ impl Copal {
         context: &Context,
     ) -> Result<DrillOutcome> {
         let engine = self.engines.named(&manifest.body.engine)?;
-        let Some(file_name) = engine.scratch_name() else {
-            return Ok(impossible(format!("{} restores to a server, not to a file", engine.name())));
-        };
+        let source = self.source_of(&manifest)?;
         let inventory = manifest.body.inventory.clone();
         context.phase("restoring for the drill", Some(manifest.body.logical_bytes));
         let content = repository.content(database, manifest);
@@ -158,28 +156,42 @@ impl Copal {
             let folder = tempfile::Builder::new().prefix("copal-drill-").tempdir().map_err(|e| {
                 CopalError::new(ErrorKind::Failed, "no temporary folder could be made for the drill").because(e)
             })?;
-            let target = Source::path(&folder.path().join(file_name));
-            let request =
-                RestoreRequest { target: target.clone(), replace: false, check: CheckLevel::Full, dry_run: false };
-            let restored = match engine.restore(&content, &request, &context) {
-                Ok(restored) => restored,
-                // What could not be tried says nothing about the backup; what was tried and is unsound does.
-                Err(e) if e.kind() == EngineErrorKind::NoSpace => return Ok(impossible(full_text(&e))),
-                Err(e) if e.kind() == EngineErrorKind::Corrupt => {
-                    let problems = vec![full_text(&e)];
-                    return Ok(DrillOutcome { performed: true, checks: Vec::new(), problems, differences: Vec::new() });
-                }
-                Err(e) => return Err(CopalError::from(e)),
-            };
-            let found = engine.inventory(&target, &context)?;
-            let differences = inventory.compare(&found);
-            // What was checked was found sound, but a drill is the whole of it; a difference is one in any case.
-            let performed = restored.check.impossible.is_empty() || !differences.is_empty();
-            let problems = [restored.check.problems, restored.check.impossible].concat();
-            Ok(DrillOutcome { performed, checks: restored.check.ran, problems, differences })
+            let scratch = engine.scratch(&source, folder.path())?;
+            let drilled = drill_at(&*engine, &scratch.source, &content, &inventory, &context);
+            let discarded = (scratch.discard)();
+            let drilled = drilled?;
+            discarded?;
+            Ok(drilled)
         });
         drilled.await?
     }
+}
+
+/// Restores to a scratch place and compares what is there with the inventory.
+fn drill_at(
+    engine: &dyn Engine,
+    target: &Source,
+    content: &dyn Content,
+    inventory: &Inventory,
+    context: &Context,
+) -> Result<DrillOutcome> {
+    let request = RestoreRequest { check: CheckLevel::Full, ..RestoreRequest::new(target.clone()) };
+    let restored = match engine.restore(content, &request, context) {
+        Ok(restored) => restored,
+        // What could not be tried says nothing about the backup; what was tried and is unsound does.
+        Err(e) if e.kind() == EngineErrorKind::NoSpace => return Ok(impossible(full_text(&e))),
+        Err(e) if e.kind() == EngineErrorKind::Corrupt => {
+            let problems = vec![full_text(&e)];
+            return Ok(DrillOutcome { performed: true, checks: Vec::new(), problems, differences: Vec::new() });
+        }
+        Err(e) => return Err(CopalError::from(e)),
+    };
+    let found = engine.inventory(target, context)?;
+    let differences = inventory.compare(&found);
+    // What was checked was found sound, but a drill is the whole of it; a difference is one in any case.
+    let performed = restored.check.impossible.is_empty() || !differences.is_empty();
+    let problems = [restored.check.problems, restored.check.impossible].concat();
+    Ok(DrillOutcome { performed, checks: restored.check.ran, problems, differences })
 }
 
 fn full_text(error: &dyn std::error::Error) -> String {

@@ -77,7 +77,7 @@ fn leftovers(target: &Path) -> Vec<String> {
 }
 
 fn restore(content: &FolderContent, target: &Path, replace: bool) -> Result<Restored, EngineError> {
-    let request = RestoreRequest { target: Source::path(target), replace, check: CheckLevel::Quick, dry_run: false };
+    let request = RestoreRequest { replace, check: CheckLevel::Quick, ..RestoreRequest::new(Source::path(target)) };
     super::restore(content, &request, None, &Context::silent())
 }
 
@@ -269,8 +269,12 @@ fn a_dry_run_and_a_damaged_backup_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("t.duckdb");
     sets.place("old-log", &target);
-    let request =
-        RestoreRequest { target: Source::path(&target), replace: true, check: CheckLevel::Quick, dry_run: true };
+    let request = RestoreRequest {
+        replace: true,
+        check: CheckLevel::Quick,
+        dry_run: true,
+        ..RestoreRequest::new(Source::path(&target))
+    };
     assert!(super::restore(&sets.content("new-log"), &request, None, &Context::silent()).unwrap().replaced);
     let bad = sets.root.join("new-log");
     let log = bad.join(format!("{MAIN_FILE}.wal"));
@@ -293,8 +297,7 @@ fn a_drill_before_the_exchange_reads_the_log_too_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a 'b\" ü?.duckdb");
     let program = python_with(VERSION, sets.root.as_path());
-    let request =
-        RestoreRequest { target: Source::path(&target), replace: false, check: CheckLevel::Full, dry_run: false };
+    let request = RestoreRequest { check: CheckLevel::Full, ..RestoreRequest::new(Source::path(&target)) };
     let restored = super::restore(&sets.content("new-log"), &request, Some(&program), &Context::silent()).unwrap();
     assert!(restored.check.ran.last().unwrap().ends_with("1 tables, 1010 rows"), "{:?}", restored.check);
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -100,7 +100,8 @@ fn a_dry_run_only_looks() {
     let before = scratch.listing();
     let dry = |replace, target: &Path| {
         let target = Source::path(target);
-        let request = RestoreRequest { target, replace, check: CheckLevel::Quick, dry_run: true };
+        let request =
+            RestoreRequest { replace, check: CheckLevel::Quick, dry_run: true, ..RestoreRequest::new(target) };
         engine(Reader::Auto).restore(&backup("delete"), &request, &Context::silent())
     };
     assert_eq!(kind_of(dry(false, &scratch.path)), EngineErrorKind::Exists);
@@ -109,10 +110,10 @@ fn a_dry_run_only_looks() {
     let mut huge = backup("delete");
     huge.set(1 << 60, 4096);
     let request = RestoreRequest {
-        target: Source::path(&scratch.dir.path().join("other.db")),
         replace: false,
         check: CheckLevel::Quick,
         dry_run: true,
+        ..RestoreRequest::new(Source::path(&scratch.dir.path().join("other.db")))
     };
     let error = engine(Reader::Auto).restore(&huge, &request, &Context::silent()).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::NoSpace);
@@ -143,7 +144,7 @@ fn a_cancelled_restore_changes_nothing() {
     let context = Context::silent();
     context.cancel.cancel();
     let target = Source::path(&scratch.path);
-    let request = RestoreRequest { target, replace: true, check: CheckLevel::Quick, dry_run: false };
+    let request = RestoreRequest { replace: true, check: CheckLevel::Quick, ..RestoreRequest::new(target) };
     let result = engine(Reader::Auto).restore(&backup("wal"), &request, &context);
     assert_eq!(kind_of(result), EngineErrorKind::Cancelled);
     assert!(scratch.listing() == before);
