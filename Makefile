@@ -3,7 +3,7 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench bench-duckdb soak fmt clean
+.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
@@ -41,6 +41,10 @@ bench: prepare ## Copal beside zstd, restic and cp; BENCH="--large --output docs
 bench-duckdb: prepare ## A DuckDB in use, beside COPY FROM DATABASE and EXPORT DATABASE
 	cargo build --release $(ALL) --bins
 	$(PYTHON) bench/run_duckdb.py --bin $(TARGET)/release $(BENCH)
+
+bench-postgres: prepare ## A PostgreSQL of 1.5 GB, beside pg_dump and pg_restore; BENCH="--rows 10" for its memory at ten times the rows
+	cargo build --release $(ALL) --bins
+	$(PYTHON) bench/run_postgres.py --bin $(TARGET)/release $(BENCH)
 
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
