@@ -27,12 +27,15 @@ pub struct Capabilities {
     pub objects: bool,
     /// Restores that replace a database can leave the old one beside it.
     pub keep_old: bool,
+    /// Restores to `file:PATH` write what the engine's own tools read.
+    pub archives: bool,
 }
 
 impl Capabilities {
     /// What every engine has whose databases are files: captures, and restores of whole databases.
     pub fn of_files(schemes: &'static [&'static str], compression: i32) -> Self {
-        Self { schemes, is_file: true, capture: true, restore: true, compression, objects: false, keep_old: false }
+        let (objects, keep_old, archives) = (false, false, false);
+        Self { schemes, is_file: true, capture: true, restore: true, compression, objects, keep_old, archives }
     }
 }
 
@@ -187,13 +190,15 @@ pub struct RestoreRequest {
     pub keep_old: bool,
     /// What to restore into a database that stays; empty: the whole database. Only if the engine is capable of it.
     pub objects: Objects,
+    /// What the backup contains: a whole database is compared with it before it takes its place, where the engine can.
+    pub expected: Option<Inventory>,
 }
 
 impl RestoreRequest {
     /// Restores all of a backup to a target where nothing is, with the quick check.
     pub fn new(target: Source) -> Self {
         let (replace, dry_run, keep_old) = (false, false, false);
-        Self { target, replace, check: CheckLevel::Quick, dry_run, keep_old, objects: Objects::default() }
+        Self { target, replace, check: CheckLevel::Quick, dry_run, keep_old, objects: Objects::default(), expected: None }
     }
 }
 

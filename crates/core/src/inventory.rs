@@ -11,6 +11,12 @@ pub struct Inventory {
     pub facts: BTreeMap<String, String>,
     /// Tables in the order of their names.
     pub tables: Vec<TableCount>,
+    /// Rows of tables that were not counted, as the database estimates them; proves nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub estimates: BTreeMap<String, u64>,
+    /// Steps that counters have made, such as sequences, which no view of a database holds still: a restored one may be ahead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, i64>,
 }
 
 /// One table and its rows.
@@ -68,6 +74,16 @@ impl Inventory {
                 differences.push(Difference { what: format!("table {name}"), expected: text(a), found: text(b) });
             }
         }
+        for (name, expected) in &self.counters {
+            let found = found.counters.get(name);
+            if found.is_none_or(|found| found < expected) {
+                differences.push(Difference {
+                    what: format!("counter {name}"),
+                    expected: format!("{expected} or more"),
+                    found: found.map_or_else(absent, ToString::to_string),
+                });
+            }
+        }
         differences
     }
 }
@@ -78,8 +94,9 @@ mod tests {
 
     fn inventory(rows: &[(&str, Option<u64>)]) -> Inventory {
         Inventory {
-            facts: BTreeMap::new(),
+            counters: [("s".to_owned(), 3)].into(),
             tables: rows.iter().map(|(n, r)| TableCount { name: (*n).into(), rows: *r }).collect(),
+            ..Inventory::default()
         }
     }
 
@@ -90,5 +107,8 @@ mod tests {
         let names: Vec<_> = a.compare(&b).into_iter().map(|d| d.what).collect();
         assert_eq!(names, ["table a", "table c", "table d"]);
         assert!(a.compare(&a).is_empty());
+        let with = |steps| Inventory { counters: [("s".to_owned(), steps)].into(), ..a.clone() };
+        assert!(a.compare(&with(4)).is_empty());
+        assert_eq!(a.compare(&with(2)).len(), 1);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn take(database: &Database, view: &View, context: &Context) -> Engin
         ("schema_digest".to_owned(), schema_digest(database)?),
         ("user_version".to_owned(), number("PRAGMA user_version")?),
     ]);
-    Ok(Inventory { facts, tables: tables(database, view, context)? })
+    Ok(Inventory { facts, tables: tables(database, view, context)?, ..Inventory::default() })
 }
 
 /// The inventory of an empty file, which SQLite takes for a database without tables.
@@ -42,7 +42,7 @@ pub(crate) fn of_empty_file() -> Inventory {
     ];
     let mut facts: BTreeMap<_, _> = facts.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     facts.insert("schema_digest".to_owned(), blake3::Hasher::new().finalize().to_hex().to_string());
-    Inventory { facts, tables: Vec::new() }
+    Inventory { facts, ..Inventory::default() }
 }
 
 /// `wal` or `delete`, as the file's header asks for: what a connection uses is not a property of the database.

@@ -1,0 +1,239 @@
+//! A restore: into a new database beside the target, checked there, then swapped in by name.
+//!
+//! Until the swap commits, nothing of what the target's name stands for has been touched: whatever fails before, and
+//! whoever is killed, leaves it serving. A database that is being restored, or was replaced and not dropped, has a name
+//! that says so.
+
+mod archive;
+mod file;
+mod load;
+mod objects;
+mod swap;
+
+use copal_core::{
+    CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored, Source,
+};
+use serde::Deserialize;
+
+use crate::address::Address;
+use crate::engine::PostgresEngine;
+use crate::programs::Programs;
+use crate::properties::Properties;
+use crate::quote::{identifier, literal};
+use crate::session::Session;
+use crate::{PROPERTIES, capture};
+use archive::Archive;
+
+/// What databases are called that are not there to stay, as a regular expression.
+pub(crate) const PASSING_NAME: &str = "^copal_(restore|drill)_[0-9a-f]{12}$";
+
+/// A new name for a database that is not there to stay.
+pub(crate) fn passing_name(purpose: &str) -> String {
+    format!("copal_{purpose}_{:012x}", rand::random::<u64>() >> 16)
+}
+
+/// Where the restored database goes.
+struct Target<'a> {
+    engine: &'a PostgresEngine,
+    programs: Programs,
+    address: Address,
+    name: String,
+    shown: String,
+    context: &'a Context,
+}
+
+/// Restores to a server, or writes the plain archive to a file.
+pub(crate) fn restore(
+    engine: &PostgresEngine,
+    content: &dyn Content,
+    request: &RestoreRequest,
+    context: &Context,
+) -> EngineResult<Restored> {
+    if request.target.scheme() == Some("file") {
+        return file::write(content, request, context);
+    }
+    let address = Address::of(&request.target)?;
+    let properties = properties_in(content, context)?;
+    let programs = Programs::find(engine.bin.as_deref())?;
+    let name = match address.database() {
+        Some("*") | None => properties.name.clone(),
+        Some(name) => name.to_owned(),
+    };
+    let address = address.with_database(&name);
+    let shown = address.source()?.redacted();
+    let target = Target { engine, programs, address, name, shown, context };
+    let mut server = engine.connect_to_server(&target.address, context)?;
+    let exists = target.exists(&mut server)?;
+    if !request.objects.is_empty() {
+        return objects::restore(&target, &mut server, content, &properties, request, exists);
+    }
+    if exists && !request.replace {
+        let message = format!("{} exists", target.shown);
+        return Err(EngineError::new(EngineErrorKind::Exists, message)
+            .hint("restore to another name with --to, or replace it with --replace"));
+    }
+    target.require_rights(&mut server, exists)?;
+    let mut notes = sweep(engine, &target.address, &mut server)?;
+    if request.dry_run {
+        let check = CheckReport::default();
+        return Ok(Restored { target: target.shown, replaced: exists, check, notes });
+    }
+    let passing = passing_name("restore");
+    let loaded = target.load(&mut server, content, &properties, &passing, request);
+    let check = match loaded {
+        Ok(check) => check,
+        Err(error) => return Err(target.give_up(&passing, error)),
+    };
+    let old = match exists {
+        true => match swap::swap(&target, &mut server, &passing, request.keep_old) {
+            Ok(old) => old,
+            Err(error) => return Err(target.give_up(&passing, error)),
+        },
+        false => {
+            let renamed = format!("ALTER DATABASE {} RENAME TO {}", identifier(&passing), identifier(&target.name));
+            if let Err(error) = server.run(&renamed) {
+                return Err(target.give_up(&passing, error));
+            }
+            None
+        }
+    };
+    notes.extend(old);
+    Ok(Restored { target: target.shown, replaced: exists, check, notes })
+}
+
+impl Target<'_> {
+    fn exists(&self, server: &mut Session) -> EngineResult<bool> {
+        #[derive(Deserialize)]
+        struct Found {
+            count: u32,
+        }
+        let name = literal(&self.name);
+        let found: Found =
+            server.row(&format!("SELECT count(*) FROM pg_catalog.pg_database WHERE datname = {name}"))?;
+        Ok(found.count > 0)
+    }
+
+    /// What is needed is asked for before anything is done.
+    fn require_rights(&self, server: &mut Session, exists: bool) -> EngineResult<()> {
+        #[derive(Deserialize)]
+        struct Rights {
+            may_create: bool,
+            may_replace: Option<bool>,
+            role: String,
+        }
+        let rights: Rights = server.row(&format!(
+            "SELECT (SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_create, \
+             (SELECT pg_catalog.pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database WHERE datname = {}) AS may_replace, \
+             current_user::text AS role",
+            literal(&self.name)
+        ))?;
+        let refuse = |what: &str, hint: String| {
+            let message = format!("{}: the role {:?} {what}", self.shown, rights.role);
+            Err(EngineError::new(EngineErrorKind::PermissionDenied, message).hint(hint))
+        };
+        if !rights.may_create {
+            return refuse("may not create databases", format!("ALTER ROLE {} CREATEDB", identifier(&rights.role)));
+        }
+        if exists && rights.may_replace != Some(true) {
+            return refuse(
+                "does not own the database that is to be replaced",
+                "restore as its owner or as a superuser".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what was restored so far; the error that led here is what counts.
+    fn give_up(&self, passing: &str, error: EngineError) -> EngineError {
+        // With a connection of its own: the other may be lost, or its operation cancelled.
+        let dropped = drop_passing(self.engine, &self.address, passing);
+        if let Err(left) = dropped {
+            self.context.warn(format!(
+                "the unfinished database {passing} could not be dropped ({left}); the next restore on this server drops it"
+            ));
+        }
+        error
+    }
+}
+
+/// Drops a database that was not there to stay. A subscription that was restored into it, which never was connected, goes
+/// first: it would hold the database.
+pub(crate) fn drop_passing(engine: &PostgresEngine, address: &Address, name: &str) -> EngineResult<()> {
+    #[derive(Deserialize)]
+    struct Subscription {
+        name: String,
+    }
+    let context = Context::silent();
+    let mut server = engine.connect_to_server(address, &context)?;
+    let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
+    let Err(refusal) = server.try_run(&drop)? else { return Ok(()) };
+    let mut session = engine.connect(&address.with_database(name), &context).map_err(|_| server.refused(&refusal))?;
+    let found: Vec<Subscription> = session.rows(
+        "SELECT subname AS name FROM pg_catalog.pg_subscription WHERE NOT subenabled \
+         AND subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+    )?;
+    for Subscription { name } in found {
+        session.run(&format!("ALTER SUBSCRIPTION {} SET (slot_name = NONE)", identifier(&name)))?;
+        session.run(&format!("DROP SUBSCRIPTION {}", identifier(&name)))?;
+    }
+    std::mem::drop(session);
+    server.run(&drop)
+}
+
+/// Drops databases that killed restores and drills have left: those whose maker's lock is free.
+fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> EngineResult<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Left {
+        name: String,
+    }
+    let mut notes = Vec::new();
+    let left: Vec<Left> = server.rows(&format!(
+        "SELECT datname AS name FROM pg_catalog.pg_database d WHERE datname ~ {} AND pg_catalog.pg_has_role(datdba, 'USAGE') \
+         AND pg_catalog.shobj_description(d.oid, 'pg_database') = {} \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = d.datname)",
+        literal(PASSING_NAME),
+        literal(UNFINISHED)
+    ))?;
+    for Left { name } in left {
+        #[derive(Deserialize)]
+        struct Taken {
+            is_taken: bool,
+        }
+        let taken: Taken =
+            server.row(&format!("SELECT pg_catalog.pg_try_advisory_lock({}) AS is_taken", lock_of(&name)))?;
+        if taken.is_taken {
+            if drop_passing(engine, address, &name).is_ok() {
+                notes.push(format!("dropped {name}, which a restore that was killed had left"));
+            }
+            let _: Vec<Taken> =
+                server.rows(&format!("SELECT pg_catalog.pg_advisory_unlock({}) AS is_taken", lock_of(&name)))?;
+        }
+    }
+    Ok(notes)
+}
+
+/// The comment of a database that is being restored.
+const UNFINISHED: &str = "copal: being restored; dropped by the next restore if its maker is gone";
+
+/// The advisory lock that the maker of a database holds while it makes it.
+fn lock_of(name: &str) -> String {
+    format!("pg_catalog.hashtextextended({}, 6734)", literal(name))
+}
+
+/// The properties in a backup.
+fn properties_in(content: &dyn Content, context: &Context) -> EngineResult<Properties> {
+    let mut text = Vec::new();
+    // Some kilobytes, however many settings and grants there are.
+    content.write_stream(PROPERTIES, &mut text, context).map_err(|e| from_content(e, context))?;
+    Properties::from_json(&text)
+}
+
+/// An error of the repository while it is read.
+fn from_content(error: copal_core::AnyError, context: &Context) -> EngineError {
+    capture::refused_by_sink(error, context)
+}
+
+/// A source for messages.
+fn shown(source: &Source) -> String {
+    source.redacted()
+}

@@ -1,0 +1,124 @@
+//! The swap: both renames in one transaction of the server, so that whoever is killed leaves either name as it was.
+//!
+//! `ALTER DATABASE … RENAME` takes a lock that keeps new connections waiting, and then waits up to five seconds for the
+//! present ones to go. Those are ended meanwhile from a second connection, so the moment is as long as that takes.
+
+use copal_core::{EngineError, EngineErrorKind, EngineResult};
+use serde::Deserialize;
+
+use super::Target;
+use crate::quote::{identifier, literal};
+use crate::session::Session;
+
+/// The longest name that PostgreSQL takes, in bytes.
+const MOST_NAME: usize = 63;
+/// How often the swap is tried when it is kept from it.
+const TRIES: u32 = 3;
+
+/// Gives `passing` the target's name, and the old database another; a note about what became of that.
+pub(super) fn swap(
+    target: &Target<'_>,
+    server: &mut Session,
+    passing: &str,
+    keep_old: bool,
+) -> EngineResult<Option<String>> {
+    let old = old_name(&target.name);
+    let context = target.context;
+    context.phase("swapping", None);
+    let mut second = target.engine.connect_to_server(&target.address, context)?;
+    let end_others = format!(
+        "SELECT count(pg_catalog.pg_terminate_backend(pid)) AS ended FROM pg_catalog.pg_stat_activity \
+         WHERE datname IN ({}, {}) AND backend_type = 'client backend'",
+        literal(&target.name),
+        literal(passing)
+    );
+    #[derive(Deserialize)]
+    struct Ended {}
+    let mut refusal = None;
+    for _ in 0..TRIES {
+        context.cancel.check()?;
+        server.run("BEGIN")?;
+        server.run("SET LOCAL lock_timeout = '20s'")?;
+        let renames = [(target.name.as_str(), old.as_str()), (passing, target.name.as_str())];
+        let mut result = Ok(());
+        for (from, to) in renames {
+            let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to));
+            // What keeps the second connection from it is said by the rename, which then fails.
+            let mut meanwhile = || drop(second.try_rows::<Ended>(&end_others));
+            result = server.run_while(&rename, &mut meanwhile)?;
+            if result.is_err() {
+                break;
+            }
+        }
+        match result {
+            Ok(()) => {
+                commit(target, server, passing)?;
+                return after(target, server, &old, keep_old);
+            }
+            Err(found) => {
+                server.run("ROLLBACK")?;
+                // object_in_use, lock_not_available, deadlock_detected
+                let may_go = matches!(found.state.as_str(), "55006" | "55P03" | "40P01");
+                refusal = Some(found);
+                if !may_go {
+                    break;
+                }
+            }
+        }
+    }
+    let reason = refusal.map_or_else(String::new, |refusal| refusal.message.trim().to_owned());
+    let message = format!("{} could not be replaced; it is as it was", target.shown);
+    let hint = "end what uses it (other sessions, prepared transactions, replication) and try again";
+    Err(EngineError::new(EngineErrorKind::Busy, message).because(reason).hint(hint))
+}
+
+/// Commits; if the answer is lost, the names tell what came of it.
+fn commit(target: &Target<'_>, server: &mut Session, passing: &str) -> EngineResult<()> {
+    let Err(error) = server.run("COMMIT") else { return Ok(()) };
+    *server = target.engine.connect_to_server(&target.address, &copal_core::Context::silent())?;
+    #[derive(Deserialize)]
+    struct Found {
+        count: u32,
+    }
+    let query = format!("SELECT count(*) FROM pg_catalog.pg_database WHERE datname = {}", literal(passing));
+    let found: Found = server.row(&query)?;
+    if found.count == 0 { Ok(()) } else { Err(error) }
+}
+
+fn after(target: &Target<'_>, server: &mut Session, old: &str, keep_old: bool) -> EngineResult<Option<String>> {
+    if keep_old {
+        return Ok(Some(format!("the old database is kept as {old:?}")));
+    }
+    // The new one serves already: from here on nothing is an error.
+    match server.try_run(&format!("DROP DATABASE {} WITH (FORCE)", identifier(old)))? {
+        Ok(()) => Ok(None),
+        Err(refusal) => {
+            let text = format!("the old database is left as {old:?}: {}", refusal.message.trim());
+            target.context.warn(text.clone());
+            Ok(Some(text))
+        }
+    }
+}
+
+/// A name for the old database that says what it is and when it was replaced.
+fn old_name(name: &str) -> String {
+    let suffix = format!("_before_{}_{:04x}", jiff::Timestamp::now().strftime("%Y%m%d_%H%M%S"), rand::random::<u16>());
+    let mut end = name.len().min(MOST_NAME - suffix.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", name.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_names_fit() {
+        for name in ["shop", &"x".repeat(63), &"ä".repeat(31)] {
+            let old = old_name(name);
+            assert!(old.len() <= MOST_NAME && old.contains("_before_2"), "{old}");
+        }
+    }
+}
