@@ -176,6 +176,8 @@ impl Server {
         }
         // The environment, not arguments: a name with `=` in it would be taken for a list of parameters.
         command
+            // No `.pgpass`, service file or certificate of whoever runs the test.
+            .env("HOME", self.folder())
             .env("PGHOST", self.folder())
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", "postgres")

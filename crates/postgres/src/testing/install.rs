@@ -35,6 +35,7 @@ impl Installation {
                 if !folder.join("bin/initdb").is_file() || found.iter().any(|other| other.major == major) {
                     continue;
                 }
+                let folder = reachable(folder);
                 let has = |path: &str| folder.join(path).is_file();
                 let packaged = folder.starts_with("/usr");
                 found.push(Self {
@@ -110,6 +111,29 @@ impl Installation {
         assert!(whole.is_dir(), "cannot make {}", whole.display());
         whole
     }
+}
+
+/// The same installation where the server's account can reach it: if the project lies in a folder that only root may
+/// enter, a copy in the folder for temporary files.
+fn reachable(folder: &Path) -> PathBuf {
+    let real = folder.canonicalize().unwrap();
+    let open = |folder: &Path| std::fs::metadata(folder).unwrap().mode() & 1 != 0;
+    if account().is_none() || real.ancestors().all(open) {
+        return folder.to_owned();
+    }
+    // Libraries are found from where the programs are: the package is copied as a whole.
+    let root = Path::new(ENVIRONMENT).canonicalize().unwrap();
+    let inside = real.strip_prefix(&root).unwrap();
+    let package = inside.iter().next().unwrap();
+    let whole = std::env::temp_dir().join(format!("copal-postgres-{}", package.display()));
+    if !whole.is_dir() {
+        let new = tempfile::Builder::new().prefix(".copal-postgres-").tempdir().unwrap();
+        run(Command::new("cp").arg("-a").arg(root.join(package)).arg(new.path()));
+        // Another process that was faster is as good.
+        let _ = std::fs::rename(new.path().join(package), &whole);
+    }
+    assert_eq!(std::fs::metadata(&whole).unwrap().uid(), 0, "{} is somebody else's", whole.display());
+    whole.join(inside.strip_prefix(package).unwrap())
 }
 
 /// A file beside the tests of this crate, such as `torture.sql`.
