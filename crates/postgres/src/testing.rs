@@ -29,8 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Ends the server in folder `$1` when the process that holds the other end of its standard input is gone.
 const WATCHER: &str = r#"trap "" INT TERM HUP
 read -r _
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) || exit 0
-[ "$(readlink "/proc/$pid/cwd")" != "$1/data" ] || kill -QUIT "$pid"
+[ -d "$1" ] || exit 0
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+[ -z "$pid" ] || [ "$(readlink "/proc/$pid/cwd")" != "$1/data" ] || kill -QUIT "$pid"
 sleep 1
 for disk in "$1"/disk-*; do umount --lazy "$disk"; done
 rm -rf "$1""#;
