@@ -35,8 +35,8 @@ CREATE TABLE orders (id bigint, customer text, email text, street text, note tex
 INSERT INTO orders
 SELECT i, initcap(w[1 + h % 32]) || ' ' || initcap(w[1 + h / 32 % 32]), w[1 + h % 32] || h % 100000 || '@example.com',
        1 + h % 200 || ' ' || initcap(w[1 + h / 1024 % 32]) || ' Street',
-       concat_ws(' ', w[1 + h / 7 % 32], w[1 + h / 11 % 32], w[1 + h / 13 % 32], h, w[1 + h / 17 % 32], w[1 + h / 19 % 32],
-                 w[1 + h / 23 % 32], w[1 + h / 29 % 32], md5(i::text)),
+       concat_ws(' ', w[1 + h / 7 % 32], w[1 + h / 11 % 32], w[1 + h / 13 % 32], h, w[1 + h / 17 % 32],
+                 w[1 + h / 19 % 32], w[1 + h / 23 % 32], w[1 + h / 29 % 32], md5(i::text)),
        (h % 1000000) / 100.0, timestamptz '2020-01-01' + i * interval '77 seconds'
 FROM (SELECT i, hashint8(i)::bigint & 2147483647 AS h, '{WORDS}'::text[] AS w FROM generate_series(1, COUNT) i) AS s;
 ALTER TABLE orders ADD PRIMARY KEY (id);
