@@ -212,7 +212,12 @@ impl Server {
 
     /// Makes an empty database.
     pub fn create_database(&self, name: &str) {
-        self.psql("postgres", &format!("CREATE DATABASE {} TEMPLATE template0", ident(name)));
+        self.create_database_with(name, "");
+    }
+
+    /// The same with options of CREATE DATABASE, such as `ENCODING 'LATIN1' LOCALE 'C'`.
+    pub fn create_database_with(&self, name: &str, options: &str) {
+        self.psql("postgres", &format!("CREATE DATABASE {} TEMPLATE template0 {options}", ident(name)));
     }
 
     /// Makes a folder that the server may use, for a tablespace or a file to read.

@@ -79,6 +79,17 @@ fn plain_dumps_reproduce_the_torture_schema() {
         server.psql_file(copy, &script, &[]);
         server.assert_same(original, copy);
 
+        // So does an archive that is restored by two connections.
+        let archive = server.folder().join("dump.archive");
+        let run = |command: &mut std::process::Command| {
+            let done = command.output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        run(server.command("pg_dump", original).args(["-Fc", "-Z0", "-f"]).arg(&archive));
+        server.create_database("archived");
+        run(server.command("pg_restore", "").args(["-e", "-j2", "-d", "archived"]).arg(&archive));
+        server.assert_same(original, "archived");
+
         // Another server, with the same roles; its own databases make other OIDs.
         let other = Server::start(server.major());
         other.create_torture_roles();
@@ -117,6 +128,18 @@ fn the_load_keeps_what_is_true() {
         let violated = invariants(&server, "live").unwrap_err();
         assert!(violated.contains("1999999") && violated.contains("checking account 7"), "{violated}");
     });
+}
+
+#[test]
+fn facts_of_a_database_are_told() {
+    let server = Server::start(whole());
+    server.create_database_with("it's", "ENCODING 'LATIN1' LOCALE 'C' CONNECTION LIMIT 7");
+    server.psql("it's", "COMMENT ON DATABASE \"it's\" IS 'noted'; ALTER DATABASE \"it's\" SET work_mem = '5MB'");
+    server.psql("it's", "GRANT CREATE ON DATABASE \"it's\" TO PUBLIC");
+    let facts = server.database_facts("it's");
+    for fact in ["postgres|LATIN1|C|C|7|t|f|pg_default|noted", "\ngrant =CTc/postgres", "\nset  work_mem=5MB"] {
+        assert!(facts.contains(fact), "{fact} in {facts}");
+    }
 }
 
 #[test]
