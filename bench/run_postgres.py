@@ -8,6 +8,7 @@ nothing left to write. A process's peak memory is the highest of Copal and the p
 """
 
 import argparse
+import datetime
 import os
 import pwd
 import shutil
@@ -350,7 +351,10 @@ def main():
         if options.rows:
             more = memory_of_more(bench, server, options.rows * options.size)
         table, text = report(found, size, small, more, options)
-        text = (f"PostgreSQL {version([f'{options.programs}/postgres', '--version'])}, "
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+        text = (f"{datetime.date.today().isoformat()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory; "
+                f"copal {version([bench.binary, '--version'])}, "
+                f"PostgreSQL {version([f'{options.programs}/postgres', '--version'])}, "
                 f"zstd {version(['zstd', '--version'])}; {options.rounds} rounds\n\n{text}\n")
         print(text)
         if options.output:
