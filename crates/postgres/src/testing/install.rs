@@ -1,6 +1,7 @@
 //! Where PostgreSQLs are, and new clusters: made by `initdb` once for each version, then copied.
 
 use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,16 @@ use std::process::Command;
 use super::PASSWORD;
 
 const ENVIRONMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/postgres");
+
+/// How clusters are made.
+const INITDB: [&str; 6] = [
+    "--username=postgres",
+    "--auth-local=trust",
+    "--auth-host=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C.UTF-8",
+    "--no-sync",
+];
 
 /// A PostgreSQL that can run servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +94,11 @@ impl Installation {
     fn template(&self) -> PathBuf {
         let version = Command::new(self.bin.join("initdb")).arg("--version").output().unwrap().stdout;
         let version: String = String::from_utf8_lossy(&version).split(' ').nth(2).unwrap().trim().to_owned();
-        let owner = account().map_or_else(|| "own".to_owned(), |(uid, _)| uid.to_string());
+        // A cluster that another build, account or edition of this file made is another one.
+        let mut kind = DefaultHasher::new();
+        (&self.bin, account(), INITDB, PASSWORD).hash(&mut kind);
         let folder = target().join("postgres-clusters");
-        let whole = folder.join(format!("{version}-{owner}"));
+        let whole = folder.join(format!("{version}-{:016x}", kind.finish()));
         if whole.is_dir() {
             return whole;
         }
@@ -95,9 +108,7 @@ impl Installation {
         let (data, password) = (temporary.path().join("data"), temporary.path().join("password"));
         std::fs::write(&password, PASSWORD).unwrap();
         let mut initdb = Command::new(self.bin.join("initdb"));
-        initdb.args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8"]);
-        initdb.args(["--locale=C.UTF-8", "--no-sync", "--pwfile"]).arg(&password).arg("-D").arg(&data);
-        initdb.current_dir("/");
+        initdb.args(INITDB).arg("--pwfile").arg(&password).arg("-D").arg(&data).current_dir("/");
         if let Some((uid, gid)) = account() {
             chown(temporary.path(), Some(uid), Some(gid)).unwrap();
             chown(&password, Some(uid), Some(gid)).unwrap();
