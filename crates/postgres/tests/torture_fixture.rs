@@ -122,7 +122,10 @@ fn the_load_keeps_what_is_true() {
             invariants(&server, "live").unwrap();
             std::thread::sleep(Duration::from_millis(100));
         }
+        let slow = Load::start_with(&server, "live", &[Work::Recreate], Duration::from_millis(200));
         load.stop(&server);
+        slow.stop(&server);
+        assert_eq!(server.psql("live", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL %'"), "0");
         invariants(&server, "live").unwrap();
         server.psql("live", "UPDATE load.checking SET balance = balance - 1 WHERE id = 7");
         let violated = invariants(&server, "live").unwrap_err();

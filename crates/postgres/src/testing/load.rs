@@ -1,7 +1,8 @@
 //! Sessions that do their worst while a database is dumped, and what is true at every moment all the same.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
+use std::hash::{BuildHasher as _, RandomState};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Server;
@@ -121,6 +122,8 @@ pub fn invariants(server: &Server, database: &str) -> Result<(), String> {
 #[derive(Debug)]
 pub struct Load {
     sessions: Vec<Child>,
+    /// Ends the sessions on the server: one that calls a procedure does not notice that its psql is gone.
+    terminate: Command,
 }
 
 impl Load {
@@ -129,15 +132,21 @@ impl Load {
         Self::start_with(server, database, &Work::ALL, Duration::from_millis(5))
     }
 
-    /// The same with these kinds of work, one session each, that rest so long between turns.
+    /// The same with these kinds of work, one session each, that rest about so long between turns. Several loads may work
+    /// on one database, such as a fast one that moves money and a slow one that alters tables.
     pub fn start_with(server: &Server, database: &str, works: &[Work], rest: Duration) -> Self {
         Self::prepare(server, database);
         let before = Self::turns(server, database);
-        let mut load = Self { sessions: Vec::new() };
+        let name = format!("copal load {:016x}", RandomState::new().hash_one(0));
+        let all =
+            format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = '{name}'");
+        let mut terminate = server.command("psql", "postgres");
+        terminate.args(["-X", "-q", "-c", &all]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut load = Self { sessions: Vec::new(), terminate };
         for work in works {
             let mut command = server.command("psql", database);
             command.args(["-X", "-q", "-c", &format!("CALL load.{}({})", work.name(), rest.as_secs_f64())]);
-            command.env("PGAPPNAME", "copal load");
+            command.env("PGAPPNAME", &name);
             load.sessions
                 .push(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         }
@@ -166,7 +175,7 @@ impl Load {
                          UPDATE load.turns SET done = done + 1 WHERE work = '{name}' RETURNING done INTO n;
                          {turn}
                          COMMIT;
-                         PERFORM pg_sleep(rest);
+                         PERFORM pg_sleep(rest * (0.5 + random()));
                          COMMIT;
                      END LOOP;
                  END $$;"
@@ -189,15 +198,13 @@ impl Load {
     /// Ends the sessions, in the midst of what they do. Panics if one had ended by itself.
     pub fn stop(mut self, server: &Server) {
         let ended = self.sessions.iter_mut().filter_map(|child| child.try_wait().unwrap()).count();
-        self.end(Some(server));
+        self.end();
         assert_eq!(ended, 0, "sessions of the load that failed by themselves:\n{}", server.log());
     }
 
-    fn end(&mut self, server: Option<&Server>) {
-        if let Some(server) = server {
-            let all =
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'copal load'";
-            let _ = server.try_psql("postgres", all);
+    fn end(&mut self) {
+        if !self.sessions.is_empty() {
+            let _ = self.terminate.status();
         }
         for mut child in self.sessions.drain(..) {
             let _ = child.kill();
@@ -207,8 +214,7 @@ impl Load {
 }
 
 impl Drop for Load {
-    /// Without its server, ends psql alone: its session goes on until the server ends.
     fn drop(&mut self) {
-        self.end(None);
+        self.end();
     }
 }
