@@ -168,20 +168,51 @@ pub enum FileEntry {
         /// The top of the page map.
         branches: Vec<FrameRef>,
     },
+    /// Bytes in order, cut into chunks by their content.
+    Stream {
+        /// Relative name.
+        name: String,
+        /// Length in bytes.
+        length: u64,
+        /// BLAKE3 of all bytes, as 64 hexadecimal digits.
+        #[serde(with = "hex_digest")]
+        digest: [u8; 32],
+        /// The top of the list of chunks; empty if the stream is.
+        branches: Vec<FrameRef>,
+    },
 }
 
 impl FileEntry {
     /// Relative name of the file.
     pub fn name(&self) -> &str {
         match self {
-            Self::Pages { name, .. } => name,
+            Self::Pages { name, .. } | Self::Stream { name, .. } => name,
         }
     }
 
     /// Length in bytes.
     pub fn length(&self) -> u64 {
         match self {
-            Self::Pages { length, .. } => *length,
+            Self::Pages { length, .. } | Self::Stream { length, .. } => *length,
+        }
+    }
+
+    /// Whether it is a stream rather than a page file.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
+    /// BLAKE3 of its content, as docs/format.md defines it for this kind.
+    pub fn digest(&self) -> &[u8; 32] {
+        match self {
+            Self::Pages { digest, .. } | Self::Stream { digest, .. } => digest,
+        }
+    }
+
+    /// The top of the tree that says where its content lies.
+    pub fn branches(&self) -> &[FrameRef] {
+        match self {
+            Self::Pages { branches, .. } | Self::Stream { branches, .. } => branches,
         }
     }
 }
