@@ -89,6 +89,18 @@ impl Sink for BackupSink {
     fn withdraw(&mut self, file: FileHandle) -> std::result::Result<(), AnyError> {
         self.0.withdraw(file)
     }
+
+    fn begin_stream(&mut self, name: &str) -> std::result::Result<FileHandle, AnyError> {
+        self.0.begin_stream(name)
+    }
+
+    fn append(&mut self, stream: FileHandle, bytes: &[u8]) -> std::result::Result<(), AnyError> {
+        self.0.append(stream, bytes)
+    }
+
+    fn finish_stream(&mut self, stream: FileHandle) -> std::result::Result<(), AnyError> {
+        self.0.finish_stream(stream)
+    }
 }
 
 /// What a committed backup is.

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Pages = 1,
     Leaf = 2,
     Branch = 3,
+    Stream = 4,
+    StreamLeaf = 5,
     Manifest = 16,
     Record = 17,
     Plan = 18,
@@ -24,7 +26,7 @@ pub(crate) enum Kind {
 impl Kind {
     fn max_content(self) -> usize {
         match self {
-            Self::Pages | Self::Leaf | Self::Branch => MAX_PACK_CONTENT,
+            Self::Pages | Self::Leaf | Self::Branch | Self::Stream | Self::StreamLeaf => MAX_PACK_CONTENT,
             Self::Manifest | Self::Record | Self::Plan => MAX_DOCUMENT_CONTENT,
         }
     }

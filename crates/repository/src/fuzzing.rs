@@ -9,7 +9,9 @@ use crate::config::Config;
 use crate::document::Document;
 use crate::frame::{Decoder, Kind};
 use crate::keys::Keys;
-use crate::page_map::{FANOUT, decode_branch, decode_leaf, encode_branch, encode_leaf};
+use crate::page_map::{
+    FANOUT, decode_branch, decode_leaf, decode_stream_leaf, encode_branch, encode_leaf, encode_stream_leaf,
+};
 use crate::plan::{Plan, PlanHeader};
 use crate::seal::Cipher;
 use crate::wrap::{self, Unlock, WrapKind};
@@ -18,8 +20,9 @@ use crate::wrap::{self, Unlock, WrapKind};
 pub type Target = fn(&[u8]);
 
 /// Name and function of every target.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("leaf", leaf),
+    ("stream_leaf", stream_leaf),
     ("branch", branch),
     ("frame", frame),
     ("document", document),
@@ -37,6 +40,17 @@ pub fn leaf(bytes: &[u8]) {
     assert_eq!(decode_leaf(&encode_leaf(&leaf)).as_ref(), Ok(&leaf));
 }
 
+/// A leaf of a stream.
+pub fn stream_leaf(bytes: &[u8]) {
+    let Ok(leaf) = decode_stream_leaf(bytes) else { return };
+    assert!((1..=FANOUT).contains(&leaf.chunks.len()) && leaf.frames.len() <= FANOUT);
+    for chunk in &leaf.chunks {
+        assert!(chunk.length > 0 && (chunk.frame as usize) < leaf.frames.len());
+        assert!(u64::from(chunk.start) + u64::from(chunk.length) <= crate::frame::MAX_PACK_CONTENT as u64);
+    }
+    assert_eq!(decode_stream_leaf(&encode_stream_leaf(&leaf)).as_ref(), Ok(&leaf));
+}
+
 /// A branch of a page map.
 pub fn branch(bytes: &[u8]) {
     let Ok(branch) = decode_branch(bytes) else { return };
@@ -46,7 +60,8 @@ pub fn branch(bytes: &[u8]) {
 
 /// A frame that authenticated.
 pub fn frame(bytes: &[u8]) {
-    for kind in [Kind::Pages, Kind::Leaf, Kind::Branch, Kind::Manifest, Kind::Record, Kind::Plan] {
+    let in_packs = [Kind::Pages, Kind::Leaf, Kind::Branch, Kind::Stream, Kind::StreamLeaf];
+    for kind in in_packs.into_iter().chain([Kind::Manifest, Kind::Record, Kind::Plan]) {
         if let Ok(content) = Decoder::new().decode(kind, bytes) {
             assert_eq!(bytes.first(), Some(&(kind as u8)));
             let claim = bytes.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);

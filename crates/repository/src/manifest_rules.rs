@@ -21,27 +21,39 @@ pub(crate) fn check(path: &ObjectPath, header: &ManifestHeader, body: &ManifestB
     let mut names = HashSet::new();
     for file in &body.files {
         let name = file.name();
-        let good = |part: &str| !part.is_empty() && part != "." && part != "..";
-        let is_safe = !name.contains(['\0', '\\', ':']) && name.split('/').all(good);
-        if !is_safe || !names.insert(name) {
+        if !is_safe_name(name) || !names.insert(name) {
             return broken("a file has an unsafe or repeated name");
         }
-        let FileEntry::Pages { length, page_size, head, branches, .. } = file;
-        if !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(page_size) || head.len() > MAX_HEAD_BYTES as usize {
-            return broken("a page size or head is out of range");
-        }
-        let Some(pages) = page_count(*length, head.len(), *page_size) else {
-            return broken("a file is shorter than its head");
+        let is_sized = match file {
+            FileEntry::Pages { length, page_size, head, branches, .. } => {
+                if !(MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(page_size) || head.len() > MAX_HEAD_BYTES as usize {
+                    return broken("a page size or head is out of range");
+                }
+                let Some(pages) = page_count(*length, head.len(), *page_size) else {
+                    return broken("a file is shorter than its head");
+                };
+                pages.div_ceil(FANOUT as u64).div_ceil(FANOUT as u64) == branches.len() as u64
+            }
+            // Every chunk has a byte at least, every branch a leaf, and every branch but the last all of its leaves.
+            FileEntry::Stream { length, branches, .. } => match branches.len().checked_sub(1) {
+                None => *length == 0,
+                Some(full) => *length > (full as u64).saturating_mul(FANOUT as u64),
+            },
         };
-        let leaves = pages.div_ceil(FANOUT as u64);
-        if leaves.div_ceil(FANOUT as u64) != branches.len() as u64 {
-            return broken("a page map has another size than its file");
+        if !is_sized {
+            return broken("a page map or list of chunks has another size than its file");
         }
         let lies_inside =
             |b: &FrameRef| packs.get(&b.pack).is_some_and(|size| u64::from(b.offset) + u64::from(b.length) <= *size);
-        if !branches.iter().all(lies_inside) {
-            return broken("a page map lies outside of the packs that are listed");
+        if !file.branches().iter().all(lies_inside) {
+            return broken("a page map or list of chunks lies outside of the packs that are listed");
         }
     }
     Ok(())
+}
+
+/// Whether a file of this name can be written below a folder and nowhere else.
+pub(crate) fn is_safe_name(name: &str) -> bool {
+    let good = |part: &str| !part.is_empty() && part != "." && part != "..";
+    !name.contains(['\0', '\\', ':']) && name.split('/').all(good)
 }

@@ -1,13 +1,15 @@
-//! Page maps: which slot of which frame holds every page of a file; docs/format.md, "Page files".
+//! Page maps: which slot of which frame holds every page of a file; docs/format.md, "Page files" and "Streams".
 //!
-//! `codec` is the stored form (leaves and branches), `records` the local form: a scratch file of fixed-size records
+//! `stream_leaf` is their counterpart for the chunks of streams, under the same branches. `codec` is the stored form (leaves and branches), `records` the local form: a scratch file of fixed-size records
 //! that takes pages in any order with bounded memory, and is kept as a cache for the next backup.
 
 mod codec;
 mod records;
+mod stream_leaf;
 
 pub(crate) use codec::{Branch, Leaf, LeafEntry, decode_branch, decode_leaf, encode_branch, encode_leaf};
 pub(crate) use records::{Record, Records};
+pub(crate) use stream_leaf::{Chunk, StreamLeaf, decode_stream_leaf, encode_stream_leaf};
 
 /// Entries of a full leaf, and leaves of a full branch.
 pub(crate) const FANOUT: usize = 4096;

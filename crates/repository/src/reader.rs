@@ -4,8 +4,12 @@
 
 mod content;
 mod frames;
+mod kept;
+mod stream;
+mod stream_walk;
 mod walk;
 
 pub use content::{BackupContent, Damaged};
 pub(crate) use frames::FrameSource;
+pub(crate) use stream_walk::StreamWalk;
 pub(crate) use walk::MapWalk;

@@ -1,4 +1,5 @@
 //! Writing the content of a backup: pages come in, changed ones go out as packs, and the page map grows beside them.
+//! Streams are cut into chunks (`chunker`), new ones are told from known ones (`stream_frames`, `stream_index`), and go the same way.
 //!
 //! The engine's thread hands runs of pages to `workers` (hash, compare, compress), which hand frames to the
 //! `assembler` (order, seal, pack), which hands packs to `uploads`. Memory is bounded by a fixed number of run buffers, the
@@ -6,7 +7,11 @@
 
 mod assembler;
 mod base;
+mod chunker;
 mod finish;
+mod stream;
+mod stream_frames;
+mod stream_index;
 mod uploads;
 mod workers;
 
@@ -67,19 +72,26 @@ pub(crate) struct Written {
 /// What a finished file is.
 pub(crate) struct FinishedFile {
     pub(crate) entry: FileEntry,
-    pub(crate) map: FileMap,
+    /// `None`: a stream.
+    pub(crate) map: Option<FileMap>,
 }
 
 enum Message {
     /// A run was hashed, compared and, if all of it changed, compressed.
     Run { seq: u64, file: u32, outcome: workers::RunOutcome },
-    /// Gathered pages were compressed.
+    /// Gathered pages, or chunks of streams, were compressed.
     Gathered { id: u64, frame: workers::PageFrame },
     /// A page file begins.
     Begin { seq: u64, file: u32, page_size: u32 },
     /// A page file ends.
     Finish { seq: u64, file: u32, request: finish::FinishRequest, reply: Sender<FinishedFile> },
-    /// A page file is forgotten.
+    /// A stream begins.
+    BeginStream { seq: u64, file: u32 },
+    /// The chunks of a run of a stream were hashed.
+    Chunks { seq: u64, file: u32, run: stream_frames::HashedRun },
+    /// A stream ends.
+    FinishStream { seq: u64, file: u32, name: String, reply: Sender<FileEntry> },
+    /// A page file or a stream is forgotten.
     Withdraw { seq: u64, file: u32 },
     /// Nothing more comes.
     Close { seq: u64, reply: Sender<(PackTable, u64)> },
@@ -98,6 +110,7 @@ struct OpenFile {
 /// Takes the content of one backup. Errors of the repository come out of every call as soon as they are known.
 pub(crate) struct Writer {
     files: HashMap<u32, OpenFile>,
+    streams: HashMap<u32, chunker::OpenStream>,
     finished: Vec<FinishedFile>,
     base: Option<Base>,
     leave: Vec<bool>,
@@ -118,7 +131,7 @@ impl Writer {
         repository: &Repository,
         database: &Database,
         backup: &BackupId,
-        base: Option<Base>,
+        mut base: Option<Base>,
         avoid: &HashSet<PackId>,
         operation: Arc<Operation>,
         options: &WriteOptions,
@@ -143,6 +156,8 @@ impl Writer {
         packs.reset_use();
         let uploads = uploads::Uploads::new(repository, &database.name, options.uploads, &abort);
         let state = repository.database_state(database);
+        let index = base.as_mut().map(|b| std::mem::take(&mut b.streams)).unwrap_or_default();
+        let streams = stream_frames::Streams::new(index, &leave);
         let setup = assembler::Setup {
             keys: repository.keys.clone(),
             database: database.id,
@@ -152,9 +167,10 @@ impl Writer {
             leave: leave.clone(),
             state,
         };
-        assembler::start(setup, inbox, workers.jobs(), spare_in, frames, uploads, &abort)?;
+        assembler::start(setup, streams, inbox, workers.jobs(), spare_in, frames, uploads, &abort)?;
         Ok(Self {
             files: HashMap::new(),
+            streams: HashMap::new(),
             finished: Vec::new(),
             base,
             leave,
@@ -171,8 +187,9 @@ impl Writer {
 
     /// Waits until everything is stored durably.
     pub(crate) fn close(mut self) -> Result<Written> {
-        if let Some(file) = self.files.values().next() {
-            let message = format!("the file {} was begun and not finished", file.spec.name);
+        let open = self.files.values().map(|f| &f.spec.name).chain(self.streams.values().map(|s| &s.name));
+        if let Some(name) = open.min() {
+            let message = format!("the file {name} was begun and not finished");
             return Err(RepositoryError::new(RepositoryErrorKind::Usage, message));
         }
         let (reply, answer) = std::sync::mpsc::channel();
@@ -184,9 +201,14 @@ impl Writer {
         let (mut files, mut maps) = (Vec::new(), Vec::new());
         for file in std::mem::take(&mut self.finished) {
             files.push(file.entry);
-            maps.push(file.map);
+            maps.extend(file.map);
         }
         Ok(Written { files, maps, packs, added_bytes })
+    }
+
+    fn new_handle(&mut self) -> FileHandle {
+        self.next_file += 1;
+        FileHandle(self.next_file - 1)
     }
 
     fn seq(&mut self) -> u64 {
@@ -261,8 +283,7 @@ impl Writer {
             let message = format!("pages of {} bytes cannot be stored", spec.page_size);
             return Err(RepositoryError::new(RepositoryErrorKind::Usage, message));
         }
-        let handle = FileHandle(self.next_file);
-        self.next_file += 1;
+        let handle = self.new_handle();
         let seq = self.seq();
         self.send(Message::Begin { seq, file: handle.0, page_size: spec.page_size })?;
         let base = self.base.as_mut().and_then(|b| b.take(spec));
@@ -335,6 +356,9 @@ impl Writer {
             }
             let seq = self.seq();
             self.send(Message::Withdraw { seq, file: handle.0 })?;
+        } else if self.streams.remove(&handle.0).is_some() {
+            let seq = self.seq();
+            self.send(Message::Withdraw { seq, file: handle.0 })?;
         }
         Ok(())
     }
@@ -359,6 +383,18 @@ impl Sink for Writer {
 
     fn withdraw(&mut self, file: FileHandle) -> std::result::Result<(), AnyError> {
         Ok(self.withdraw_file(file)?)
+    }
+
+    fn begin_stream(&mut self, name: &str) -> std::result::Result<FileHandle, AnyError> {
+        Ok(self.open_stream(name)?)
+    }
+
+    fn append(&mut self, stream: FileHandle, bytes: &[u8]) -> std::result::Result<(), AnyError> {
+        Ok(self.append_bytes(stream, bytes)?)
+    }
+
+    fn finish_stream(&mut self, stream: FileHandle) -> std::result::Result<(), AnyError> {
+        Ok(self.end_stream(stream)?)
     }
 }
 

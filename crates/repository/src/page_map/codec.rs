@@ -34,16 +34,16 @@ pub(crate) struct Branch {
     pub(crate) leaves: Vec<FrameRef>,
 }
 
-fn put_u16(out: &mut Vec<u8>, n: usize) {
+pub(super) fn put_u16(out: &mut Vec<u8>, n: usize) {
     out.extend_from_slice(&u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes());
 }
 
-fn put_u32(out: &mut Vec<u8>, n: usize) {
+pub(super) fn put_u32(out: &mut Vec<u8>, n: usize) {
     out.extend_from_slice(&u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes());
 }
 
 /// Writes the table of packs and returns each pack's index in it.
-fn put_packs<'a>(out: &mut Vec<u8>, refs: impl Iterator<Item = &'a FrameRef>) -> HashMap<&'a PackId, usize> {
+pub(super) fn put_packs<'a>(out: &mut Vec<u8>, refs: impl Iterator<Item = &'a FrameRef>) -> HashMap<&'a PackId, usize> {
     let mut order: Vec<&PackId> = Vec::new();
     let mut index: HashMap<&PackId, usize> = HashMap::new();
     for r in refs {
@@ -60,7 +60,7 @@ fn put_packs<'a>(out: &mut Vec<u8>, refs: impl Iterator<Item = &'a FrameRef>) ->
     index
 }
 
-fn put_refs(out: &mut Vec<u8>, refs: &[FrameRef], packs: &HashMap<&PackId, usize>) {
+pub(super) fn put_refs(out: &mut Vec<u8>, refs: &[FrameRef], packs: &HashMap<&PackId, usize>) {
     for r in refs {
         put_u16(out, packs.get(&r.pack).copied().unwrap_or(0));
         out.extend_from_slice(&r.frame.to_le_bytes());
@@ -94,39 +94,39 @@ pub(crate) fn encode_branch(branch: &Branch) -> Vec<u8> {
 }
 
 /// Takes fields off the front of bytes that cannot be trusted.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn bytes(&mut self, n: usize) -> Result<&'a [u8], CodecError> {
+    pub(super) fn bytes(&mut self, n: usize) -> Result<&'a [u8], CodecError> {
         let (taken, rest) = self.0.split_at_checked(n).ok_or(CodecError("cut off"))?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(CodecError("cut off"))?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn u16(&mut self) -> Result<u16, CodecError> {
+    pub(super) fn u16(&mut self) -> Result<u16, CodecError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    fn u32(&mut self) -> Result<u32, CodecError> {
+    pub(super) fn u32(&mut self) -> Result<u32, CodecError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, CodecError> {
+    pub(super) fn u64(&mut self) -> Result<u64, CodecError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn count(&mut self) -> Result<usize, CodecError> {
+    pub(super) fn count(&mut self) -> Result<usize, CodecError> {
         let n = self.u32()? as usize;
         if (1..=FANOUT).contains(&n) { Ok(n) } else { Err(CodecError("number of entries out of range")) }
     }
 
-    fn packs(&mut self) -> Result<Vec<PackId>, CodecError> {
+    pub(super) fn packs(&mut self) -> Result<Vec<PackId>, CodecError> {
         let n = usize::from(self.u16()?);
         if n > FANOUT {
             return Err(CodecError("too many packs"));
@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
         Ok(packs)
     }
 
-    fn refs(&mut self, n: usize, packs: &[PackId]) -> Result<Vec<FrameRef>, CodecError> {
+    pub(super) fn refs(&mut self, n: usize, packs: &[PackId]) -> Result<Vec<FrameRef>, CodecError> {
         (0..n)
             .map(|_| {
                 let pack = packs.get(usize::from(self.u16()?)).ok_or(CodecError("unknown pack"))?.clone();
@@ -154,7 +154,7 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    fn end(&self) -> Result<(), CodecError> {
+    pub(super) fn end(&self) -> Result<(), CodecError> {
         if self.0.is_empty() { Ok(()) } else { Err(CodecError("bytes behind the end")) }
     }
 }

@@ -1,15 +1,16 @@
 //! The content of one backup, as engines and `verify` read it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use copal_core::{AnyError, Content, Context, FileEntry, FrameRef, PackId, WriteAt};
+use copal_core::{AnyError, Content, Context, FileEntry, FrameRef, WriteAt};
 use copal_storage::ObjectPath;
 use tokio::runtime::Handle;
 
 use super::frames::{FrameSource, Scratch, Span, spans};
+use super::kept::{Kept, KeptFrames, content_of};
 use super::walk::MapWalk;
 use crate::abort::Abort;
 use crate::catalog::{Database, Manifest};
@@ -18,9 +19,6 @@ use crate::frame::Kind;
 use crate::layout;
 use crate::page_map::{FileDigest, Leaf, PageDigest, page_digest, page_length};
 use crate::repository::Repository;
-
-/// Frames kept decoded because more pages of them will be wanted; 1 MiB each as they are written.
-const KEPT_FRAMES: usize = 32;
 
 /// An object that is missing or not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +31,12 @@ pub struct Damaged {
 
 /// A backup that is open for reading. Its methods block and must be called outside of async code, within a runtime.
 pub struct BackupContent {
-    repository: Repository,
-    database: Database,
-    manifest: Manifest,
-    source: FrameSource,
-    runtime: Handle,
-    workers: usize,
+    pub(super) repository: Repository,
+    pub(super) database: Database,
+    pub(super) manifest: Manifest,
+    pub(super) source: FrameSource,
+    pub(super) runtime: Handle,
+    pub(super) workers: usize,
 }
 
 /// A page wanted from a frame.
@@ -48,9 +46,6 @@ struct Wanted {
     slot: u16,
     digest: PageDigest,
 }
-
-/// The decoded content of a frame, made by whoever needs it first.
-type Kept = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
 
 /// One frame and the pages wanted from it.
 struct Piece {
@@ -122,6 +117,13 @@ impl BackupContent {
         Ok(found.into_iter().map(|(object, problem)| Damaged { object, problem }).collect())
     }
 
+    fn entry(&self, name: &str) -> Result<&FileEntry> {
+        self.files().iter().find(|f| f.name() == name).ok_or_else(|| {
+            let message = format!("backup {} has no file {name:?}", self.manifest.header.backup);
+            RepositoryError::new(RepositoryErrorKind::NotFound, message)
+        })
+    }
+
     /// Somebody may have pruned the backup while it was read; then what is missing is no damage.
     fn require_existence(&self) -> Result<()> {
         let id = &self.manifest.header.backup;
@@ -142,7 +144,9 @@ impl BackupContent {
         damage: Option<&Mutex<BTreeMap<ObjectPath, String>>>,
         context: &Context,
     ) -> Result<()> {
-        let FileEntry::Pages { length, page_size, head, digest, .. } = entry;
+        let FileEntry::Pages { length, page_size, head, digest, .. } = entry else {
+            return self.read_stream(entry, &mut |offset, bytes| out.write_at(offset, bytes), damage, context);
+        };
         let shape = Shape { length: *length, head: head.len(), page_size: *page_size };
         out.write_at(0, head).map_err(target_failed)?;
         let abort = Abort::default();
@@ -153,7 +157,8 @@ impl BackupContent {
             for _ in 0..self.workers {
                 scope.spawn(|| self.work(&queue, &sinks));
             }
-            let walked = self.hand_out(entry, tasks, &sinks);
+            let digest = FileDigest::new(*length, *page_size, head);
+            let walked = self.hand_out(entry, digest, tasks, &sinks);
             if let Err(error) = &walked {
                 // The workers must not go on for a reader that has given up.
                 abort.set(RepositoryError::new(RepositoryErrorKind::Cancelled, error.to_string()));
@@ -177,7 +182,7 @@ impl BackupContent {
         Ok(())
     }
 
-    fn explain(&self, error: RepositoryError) -> RepositoryError {
+    pub(super) fn explain(&self, error: RepositoryError) -> RepositoryError {
         let error = error.about(&self.database.name, Some(&self.manifest.header.backup));
         if error.is_damage()
             && let Err(pruned) = self.require_existence()
@@ -188,9 +193,13 @@ impl BackupContent {
     }
 
     /// Walks over the page map and hands out what is to be fetched; gives the file's digest.
-    fn hand_out(&self, entry: &FileEntry, tasks: SyncSender<Task>, sinks: &Sinks<'_>) -> Result<[u8; 32]> {
-        let FileEntry::Pages { length, page_size, head, .. } = entry;
-        let mut digest = FileDigest::new(*length, *page_size, head);
+    fn hand_out(
+        &self,
+        entry: &FileEntry,
+        mut digest: FileDigest,
+        tasks: SyncSender<Task>,
+        sinks: &Sinks<'_>,
+    ) -> Result<[u8; 32]> {
         let mut walk = MapWalk::new(&self.source, &self.manifest.header, entry);
         let mut kept = KeptFrames::default();
         while let Some((_, leaf)) = self.runtime.block_on(walk.next())? {
@@ -264,15 +273,7 @@ impl BackupContent {
                 self.deliver(piece, buffer, sinks)?;
                 continue;
             };
-            let content = {
-                let mut slot = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if slot.is_none() {
-                    let mut content = Vec::new();
-                    open_into(&mut content)?;
-                    *slot = Some(Arc::new(content));
-                }
-                slot.clone().unwrap_or_default()
-            };
+            let content = content_of(kept, open_into)?;
             self.deliver(piece, &content, sinks)?;
         }
         Ok(())
@@ -324,33 +325,21 @@ impl Content for BackupContent {
     }
 
     fn write_file(&self, name: &str, out: &dyn WriteAt, context: &Context) -> std::result::Result<(), AnyError> {
-        let entry = self.files().iter().find(|f| f.name() == name);
-        let entry = entry.ok_or_else(|| {
-            let message = format!("backup {} has no file {name:?}", self.manifest.header.backup);
-            RepositoryError::new(RepositoryErrorKind::NotFound, message)
-        })?;
-        Ok(self.read(entry, out, None, context)?)
+        Ok(self.read(self.entry(name)?, out, None, context)?)
     }
-}
 
-/// The frames that were wanted last and may be wanted again, least recently wanted first out.
-#[derive(Default)]
-struct KeptFrames {
-    frames: HashMap<(PackId, u32), (u64, Kept)>,
-    clock: u64,
-}
-
-impl KeptFrames {
-    fn get(&mut self, place: &FrameRef) -> Kept {
-        self.clock += 1;
-        let entry = self.frames.entry((place.pack.clone(), place.frame)).or_default();
-        entry.0 = self.clock;
-        let kept = Arc::clone(&entry.1);
-        if self.frames.len() > KEPT_FRAMES {
-            let oldest = self.frames.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
-            oldest.map(|key| self.frames.remove(&key));
+    fn write_stream(
+        &self,
+        name: &str,
+        out: &mut dyn std::io::Write,
+        context: &Context,
+    ) -> std::result::Result<(), AnyError> {
+        let entry = self.entry(name)?;
+        if !entry.is_stream() {
+            let message = format!("{name} of backup {} is not a stream", self.manifest.header.backup);
+            return Err(RepositoryError::new(RepositoryErrorKind::Usage, message).into());
         }
-        kept
+        Ok(self.read_stream(entry, &mut |_, bytes| out.write_all(bytes), None, context)?)
     }
 }
 
@@ -367,7 +356,7 @@ fn target_failed(error: std::io::Error) -> RepositoryError {
     RepositoryError::local("the restored file cannot be written", error)
 }
 
-fn note_damage(found: &Mutex<BTreeMap<ObjectPath, String>>, object: &ObjectPath, error: &RepositoryError) {
+pub(super) fn note_damage(found: &Mutex<BTreeMap<ObjectPath, String>>, object: &ObjectPath, error: &RepositoryError) {
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
     let prefix = format!("{object}: ");
     let problem = error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned();

@@ -25,12 +25,16 @@ pub(crate) struct MapWalk<'a> {
 
 impl<'a> MapWalk<'a> {
     pub(crate) fn new(source: &'a FrameSource, header: &'a ManifestHeader, entry: &'a FileEntry) -> Self {
-        let FileEntry::Pages { length, page_size, head, branches, .. } = entry;
+        // Streams have another walk; to this one they have no pages.
+        let pages = match entry {
+            FileEntry::Pages { length, page_size, head, .. } => page_count(*length, head.len(), *page_size),
+            FileEntry::Stream { .. } => None,
+        };
         Self {
             source,
             listed: header.packs.iter().map(|(id, size)| (id, *size)).collect(),
-            branches: branches.iter().collect(),
-            pages: page_count(*length, head.len(), *page_size).unwrap_or(0),
+            branches: entry.branches().iter().collect(),
+            pages: pages.unwrap_or(0),
             next_branch: 0,
             next_leaf: 0,
             waiting: VecDeque::new(),

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use copal_core::{BackupId, DatabaseId, PackId, PackUse};
+use copal_core::{BackupId, DatabaseId, FileEntry, PackId, PackUse};
 
 use super::finish::{self, FinishRequest};
+use super::stream_frames::{NewFrame, Streams};
 use super::uploads::Uploads;
 use super::workers::{Gather, Job, PageFrame, PanicGuard, RunOutcome, yield_to_others};
 use super::{FinishedFile, LocalRef, Message};
@@ -35,9 +36,11 @@ pub(super) struct Setup {
     pub(super) state: DatabaseState,
 }
 
+#[expect(clippy::too_many_arguments, reason = "one caller, and each is a thing of its own")]
 /// Starts the thread.
 pub(super) fn start(
     setup: Setup,
+    streams: Streams,
     inbox: Receiver<Message>,
     jobs: Sender<Job>,
     spare: Sender<Vec<u8>>,
@@ -51,6 +54,7 @@ pub(super) fn start(
     let mut assembler = Assembler {
         packing: Packing { setup, encoder, current: None, next_pack: 0, uploads, added_bytes: 0 },
         files: HashMap::new(),
+        streams,
         early: BTreeMap::new(),
         next_seq: 0,
         queue: VecDeque::new(),
@@ -135,7 +139,10 @@ enum Slot {
     Frame(u32, PageFrame),
     Gathering(u32, u64),
     Shared(u32, Vec<(u64, Record)>),
+    /// A frame of streams: its number there and the job that compresses it.
+    StreamFrame(u32, u64),
     Finish(u32, Box<FinishRequest>, Sender<FinishedFile>),
+    FinishStream(u32, String, Sender<FileEntry>),
     Withdraw(u32),
     Close(Sender<(PackTable, u64)>),
 }
@@ -143,6 +150,7 @@ enum Slot {
 struct Assembler {
     packing: Packing,
     files: HashMap<u32, Growing>,
+    streams: Streams,
     early: BTreeMap<u64, Message>,
     next_seq: u64,
     queue: VecDeque<Slot>,
@@ -170,6 +178,9 @@ impl Assembler {
                 Message::Run { seq, .. }
                 | Message::Begin { seq, .. }
                 | Message::Finish { seq, .. }
+                | Message::BeginStream { seq, .. }
+                | Message::Chunks { seq, .. }
+                | Message::FinishStream { seq, .. }
                 | Message::Withdraw { seq, .. }
                 | Message::Close { seq, .. } => Some(*seq),
             };
@@ -196,13 +207,7 @@ impl Assembler {
     fn take(&mut self, message: Message) -> Result<()> {
         match message {
             Message::Begin { file, page_size, .. } => {
-                let scratch = self
-                    .packing
-                    .setup
-                    .state
-                    .scratch()
-                    .map_err(|e| RepositoryError::local("no scratch file could be made for the page map", e))?;
-                let records = Records::over(scratch);
+                let records = Records::over(self.scratch()?);
                 let growing = Growing { page_size, records, gather: Vec::new(), gather_pages: Vec::new() };
                 self.files.insert(file, growing);
             }
@@ -217,11 +222,41 @@ impl Assembler {
                 self.flush_gather(file);
                 self.queue.push_back(Slot::Finish(file, Box::new(request), reply));
             }
+            Message::BeginStream { file, .. } => {
+                let scratch = self.scratch()?;
+                self.streams.begin(file, scratch);
+            }
+            Message::Chunks { file, run, .. } => {
+                let (frames, spare) = self.streams.take(file, run)?;
+                frames.into_iter().for_each(|frame| self.compress(frame));
+                if let Some(run) = spare {
+                    let _ = self.spare.send(run);
+                }
+            }
+            Message::FinishStream { file, name, reply, .. } => {
+                if let Some(frame) = self.streams.flush() {
+                    self.compress(frame);
+                }
+                self.queue.push_back(Slot::FinishStream(file, name, reply));
+            }
             Message::Withdraw { file, .. } => self.queue.push_back(Slot::Withdraw(file)),
             Message::Close { reply, .. } => self.queue.push_back(Slot::Close(reply)),
             Message::Gathered { .. } => {}
         }
         Ok(())
+    }
+
+    fn scratch(&self) -> Result<std::fs::File> {
+        let made = self.packing.setup.state.scratch();
+        made.map_err(|e| RepositoryError::local("no scratch file could be made for the page map", e))
+    }
+
+    /// Sends a frame of streams to be compressed.
+    fn compress(&mut self, frame: NewFrame) {
+        let id = self.next_gather;
+        self.next_gather += 1;
+        self.queue.push_back(Slot::StreamFrame(frame.number, id));
+        let _ = self.jobs.send(Job::Pack(id, frame));
     }
 
     fn take_mixed(
@@ -273,6 +308,18 @@ impl Assembler {
                         return Ok(false);
                     }
                 },
+                Slot::StreamFrame(number, id) => {
+                    let Some(frame) = self.gathered.remove(&id) else {
+                        self.queue.push_front(Slot::StreamFrame(number, id));
+                        return Ok(false);
+                    };
+                    let place = self.packing.push(&frame.bytes, frame.raw_bytes);
+                    self.streams.place_frame(number, place);
+                    self.give_back(frame);
+                }
+                Slot::FinishStream(file, name, reply) => {
+                    let _ = reply.send(self.streams.finish(file, name, &mut self.packing)?);
+                }
                 Slot::Shared(file, records) => {
                     if let Some(growing) = self.files.get_mut(&file) {
                         for (page, record) in records {
@@ -288,6 +335,7 @@ impl Assembler {
                 }
                 Slot::Withdraw(file) => {
                     self.files.remove(&file);
+                    self.streams.withdraw(file);
                 }
                 Slot::Close(reply) => {
                     self.packing.end_pack();
@@ -311,11 +359,16 @@ impl Assembler {
                 growing.records.set(*page, &record).map_err(scratch_failed)?;
             }
         }
+        self.give_back(frame);
+        Ok(())
+    }
+
+    /// Gives the buffers of a frame back that lies in its pack.
+    fn give_back(&self, frame: PageFrame) {
         self.frames.give(frame.bytes);
         if let Some(run) = frame.run {
             let _ = self.spare.send(run);
         }
-        Ok(())
     }
 }
 

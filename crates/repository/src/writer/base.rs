@@ -9,6 +9,7 @@ use std::path::Path;
 use copal_core::{BackupId, Context, FileEntry, FrameRef, PageFileSpec};
 use serde::{Deserialize, Serialize};
 
+use super::stream_index::StreamIndex;
 use crate::catalog::{Database, Manifest};
 use crate::error::{RepositoryError, Result};
 use crate::pack_table::{PackInfo, PackTable};
@@ -20,7 +21,7 @@ use crate::state::DatabaseState;
 const INDEX: &str = "map.json";
 
 /// Where a frame lies, its pack by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LocalRef {
     pub(crate) pack: u32,
     pub(crate) frame: u32,
@@ -69,6 +70,7 @@ impl FileMap {
 pub(crate) struct Base {
     pub(crate) backup: BackupId,
     pub(crate) packs: PackTable,
+    pub(super) streams: StreamIndex,
     files: Vec<FileMap>,
 }
 
@@ -83,7 +85,8 @@ impl Base {
         let state = repository.database_state(database);
         let backup = manifest.header.backup.clone();
         if let Some((packs, files)) = load_cache(&state, manifest) {
-            return Ok(Self { backup, packs, files });
+            let streams = StreamIndex::load(repository, database, manifest, &packs, context).await?;
+            return Ok(Self { backup, packs, streams, files });
         }
         let packs = PackTable::from_packs(
             manifest.header.packs.iter().zip(&manifest.body.pack_use).map(|((id, size), r#use)| PackInfo {
@@ -92,12 +95,25 @@ impl Base {
                 r#use: *r#use,
             }),
         );
-        context.note(format!("reading the page map of backup {backup} from the repository"));
         let mut files = Vec::new();
         for entry in &manifest.body.files {
-            files.push(fetch(repository, database, manifest, entry, &packs, context).await?);
+            let FileEntry::Pages { length, page_size, head, .. } = entry else { continue };
+            if files.is_empty() {
+                context.note(format!("reading the page map of backup {backup} from the repository"));
+            }
+            let (records, leaves, branches) = fetch(repository, database, manifest, entry, &packs, context).await?;
+            files.push(FileMap {
+                name: entry.name().to_owned(),
+                page_size: *page_size,
+                head_length: u32::try_from(head.len()).unwrap_or(0),
+                pages: page_count(*length, head.len(), *page_size).unwrap_or(0),
+                records,
+                leaves,
+                branches,
+            });
         }
-        Ok(Self { backup, packs, files })
+        let streams = StreamIndex::load(repository, database, manifest, &packs, context).await?;
+        Ok(Self { backup, packs, streams, files })
     }
 
     /// The map of the file that this specification continues, if there is one.
@@ -113,6 +129,7 @@ impl Base {
     }
 }
 
+/// Records, leaves and branches of a page file, from the repository.
 async fn fetch(
     repository: &Repository,
     database: &Database,
@@ -120,8 +137,7 @@ async fn fetch(
     entry: &FileEntry,
     packs: &PackTable,
     context: &Context,
-) -> Result<FileMap> {
-    let FileEntry::Pages { name, length, page_size, head, branches, .. } = entry;
+) -> Result<(Records, Vec<LocalRef>, Vec<LocalRef>)> {
     let local = |e| RepositoryError::local("the page map cannot be written to a scratch file", e);
     let unlisted = || {
         let path = crate::layout::backup(&database.name, &manifest.header.backup);
@@ -143,16 +159,8 @@ async fn fetch(
             records.set(page, &record).map_err(local)?;
         }
     }
-    let branches: Option<Vec<_>> = branches.iter().map(|r| LocalRef::from_ref(r, packs)).collect();
-    Ok(FileMap {
-        name: name.clone(),
-        page_size: *page_size,
-        head_length: u32::try_from(head.len()).unwrap_or(0),
-        pages: page_count(*length, head.len(), *page_size).unwrap_or(0),
-        records,
-        leaves,
-        branches: branches.ok_or_else(unlisted)?,
-    })
+    let branches: Option<Vec<_>> = entry.branches().iter().map(|r| LocalRef::from_ref(r, packs)).collect();
+    Ok((records, leaves, branches.ok_or_else(unlisted)?))
 }
 
 #[derive(Serialize, Deserialize)]

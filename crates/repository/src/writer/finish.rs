@@ -72,7 +72,7 @@ pub(super) fn finish(request: FinishRequest, mut records: Records, packing: &mut
         leaves,
         branches,
     };
-    Ok(FinishedFile { entry, map })
+    Ok(FinishedFile { entry, map: Some(map) })
 }
 
 /// About what a leaf adds to the use of its pack; exact enough for telling little used packs.

@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Message;
+use super::stream_frames::{HashedRun, NewFrame};
 use crate::abort::Abort;
 use crate::buffers::Buffers;
 use crate::error::{RepositoryError, Result};
@@ -28,13 +29,24 @@ pub(super) struct Gather {
     pub(super) bytes: Vec<u8>,
 }
 
+/// Consecutive chunks of a stream.
+pub(super) struct StreamRun {
+    pub(super) seq: u64,
+    pub(super) file: u32,
+    pub(super) bytes: Vec<u8>,
+    /// Bytes of each chunk.
+    pub(super) lengths: Vec<u32>,
+}
+
 /// Something for a worker to do.
 pub(super) enum Job {
     Run(Run),
     Gather(Gather),
+    Hash(StreamRun),
+    Pack(u64, NewFrame),
 }
 
-/// A compressed frame of pages, in the order of its slots.
+/// A compressed frame of pages, in the order of its slots, or of chunks.
 pub(super) struct PageFrame {
     pub(super) pages: Vec<(u64, PageDigest)>,
     pub(super) bytes: Vec<u8>,
@@ -136,11 +148,30 @@ fn work(
             Job::Gather(gather) => {
                 Message::Gathered { id: gather.id, frame: compress(gather.pages, &gather.bytes, &mut encoder, frames) }
             }
+            Job::Hash(run) => Message::Chunks { seq: run.seq, file: run.file, run: hash(run) },
+            Job::Pack(id, frame) => {
+                let mut bytes = frames.take();
+                encoder.encode(Kind::Stream, &frame.content, &mut bytes);
+                let raw_bytes = frame.content.len() as u64;
+                let run = if frame.is_gathered { frame.run } else { Some(frame.content) };
+                Message::Gathered { id, frame: PageFrame { pages: Vec::new(), bytes, raw_bytes, run } }
+            }
         };
         if results.send(message).is_err() {
             return;
         }
     }
+}
+
+fn hash(run: StreamRun) -> HashedRun {
+    let mut rest = run.bytes.as_slice();
+    let digest_of = |length: u32| {
+        let (chunk, later) = rest.split_at_checked(length as usize).unwrap_or((rest, &[]));
+        rest = later;
+        (length, page_digest(chunk))
+    };
+    let chunks = run.lengths.into_iter().map(digest_of).collect();
+    HashedRun { bytes: run.bytes, chunks }
 }
 
 fn work_on_run(run: Run, encoder: &mut Encoder, frames: &Buffers) -> RunOutcome {

@@ -3,6 +3,7 @@
 
 pub mod damaged;
 pub mod forge;
+pub mod streams;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
