@@ -198,7 +198,15 @@ impl RestoreRequest {
     /// Restores all of a backup to a target where nothing is, with the quick check.
     pub fn new(target: Source) -> Self {
         let (replace, dry_run, keep_old) = (false, false, false);
-        Self { target, replace, check: CheckLevel::Quick, dry_run, keep_old, objects: Objects::default(), expected: None }
+        Self {
+            target,
+            replace,
+            check: CheckLevel::Quick,
+            dry_run,
+            keep_old,
+            objects: Objects::default(),
+            expected: None,
+        }
     }
 }
 
