@@ -1,10 +1,13 @@
 //! A backup: one view, from which `pg_dump` streams into the sink while the inventory is counted beside it.
 
 use std::io::Read;
-use std::process::Stdio;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use copal_core::{AnyError, Capture, Context, EngineError, EngineErrorKind, EngineResult, Inventory, Sink, Source};
+use copal_core::{
+    AnyError, Capture, Context, EngineError, EngineErrorKind, EngineResult, FileHandle, Inventory, Sink, Source,
+};
 
 use crate::address::Address;
 use crate::engine::PostgresEngine;
@@ -12,7 +15,7 @@ use crate::failure;
 use crate::programs::{Installation, Programs, Running};
 use crate::properties::Properties;
 use crate::session::Session;
-use crate::view::View;
+use crate::view::{Seen, Verdict, View, milliseconds};
 use crate::{ARCHIVE, GLOBALS, PROPERTIES, folder_dump, inventory};
 
 /// Bytes that are read of a dump at a time.
@@ -47,78 +50,182 @@ pub(crate) fn capture(
     properties.dumped_by = programs.major;
     let bytes = properties.bytes;
     drop(first);
-    let mut view = View::open(&programs, &address, engine.lock_wait, context)?;
-    let place = format!("the database {:?} on {}", view.session.database, address.server());
-    let mut facts = inventory::facts(&mut view.session, &view.relations)?;
-    let mut notes = vec![format!("dumped by pg_dump {}", programs.major)];
-    let extensions = inventory::extensions(&mut view.session)?;
-    if !extensions.is_empty() {
-        notes.push(format!("extensions: {extensions}"));
+    let job = Job { engine, programs: &programs, address: &address, bytes, context };
+    let mut jobs = engine.jobs;
+    let (begun, mut tries) = (Instant::now(), 0);
+    while tries < LEAST_TRIES || begun.elapsed() < engine.lock_wait {
+        tries += 1;
+        match job.attempt(jobs, sink)? {
+            Attempt::Done(mut capture) => {
+                capture.engine_version = version_text(version);
+                give(sink, PROPERTIES, &properties.to_json())?;
+                if let Some(refusal) = globals(engine, &programs, &address, sink, context)? {
+                    context.warn(format!("roles and tablespaces are not in this backup: {refusal}"));
+                    capture.notes.push("without roles and tablespaces: the role may not read them".to_owned());
+                }
+                return Ok(capture);
+            }
+            Attempt::Again(why) => context.note(format!("starting again: {why}")),
+            Attempt::WithOneConnection => {
+                context.note("starting again with one connection: a lock was asked for while several dumped");
+                jobs = 1;
+            }
+        }
     }
-    let position = position(&mut view.session)?;
-    context.phase("dumping", Some(bytes));
-    let mut counting = view.join(&programs, &address, context)?;
-    let counted = std::thread::scope(|scope| -> EngineResult<Inventory> {
-        let relations = &view.relations;
-        let counter = scope.spawn(move || -> EngineResult<Inventory> {
-            inventory::count(&mut counting, relations, engine.count, &mut facts, context)?;
-            Ok(facts)
+    let message = format!("{}: tables are rewritten so often that no consistent dump was possible", job.place());
+    Err(EngineError::new(EngineErrorKind::Busy, message).hint("try again when fewer tables are truncated or altered"))
+}
+
+/// How often a dump is begun, at least, because a table was rewritten just before it could be locked.
+const LEAST_TRIES: u32 = 5;
+
+/// A backup to be made.
+pub(crate) struct Job<'a> {
+    pub(crate) engine: &'a PostgresEngine,
+    pub(crate) programs: &'a Installation,
+    pub(crate) address: &'a Address,
+    /// Size of the database.
+    pub(crate) bytes: u64,
+    pub(crate) context: &'a Context,
+}
+
+enum Attempt {
+    Done(Capture),
+    /// A table was rewritten between the snapshot and the dump's lock.
+    Again(String),
+    /// Several connections would have waited for each other.
+    WithOneConnection,
+}
+
+impl Job<'_> {
+    /// The database in messages.
+    pub(crate) fn place(&self) -> String {
+        format!("the database {:?} on {}", self.address.database().unwrap_or_default(), self.address.server())
+    }
+
+    /// Opens a view and dumps it; of what is worth nothing the sink keeps nothing.
+    fn attempt(&self, jobs: usize, sink: &mut dyn Sink) -> EngineResult<Attempt> {
+        let Self { engine, programs, address, context, .. } = self;
+        context.phase("opening a view", None);
+        let mut view = View::open(programs, address, engine.lock_wait, context)?;
+        let facts = inventory::facts(&mut view.session, &view.seen.relations)?;
+        let mut notes = vec![format!("dumped by pg_dump {}", programs.major)];
+        let extensions = inventory::extensions(&mut view.session)?;
+        if !extensions.is_empty() {
+            notes.push(format!("extensions: {extensions}"));
+        }
+        let position = position(&mut view.session)?;
+        let monitor = Session::open(programs, address, context)?;
+        let seen = &view.seen;
+        let counting = seen.join(programs, address, context)?;
+        context.phase("dumping", Some(self.bytes));
+        let (has_ended, is_proven) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (dumped, proved) = std::thread::scope(|scope| {
+            let (ended, proven) = (&has_ended, &is_proven);
+            let (mut monitor, mut counting, mut facts) = (monitor, counting, facts);
+            let proof = scope.spawn(move || -> EngineResult<(Verdict, Inventory, Session)> {
+                let verdict = seen.prove(&mut monitor, ended, context)?;
+                if verdict == Verdict::Proven {
+                    proven.store(true, Ordering::SeqCst);
+                    inventory::count(&mut counting, &seen.relations, engine.count, &mut facts, context)?;
+                }
+                Ok((verdict, facts, monitor))
+            });
+            let may_give = |is_last: bool| {
+                has_ended.fetch_or(is_last, Ordering::SeqCst);
+                while is_last && !is_proven.load(Ordering::SeqCst) && !proof.is_finished() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                is_proven.load(Ordering::SeqCst)
+            };
+            let dumped = match jobs {
+                0 | 1 => self.dump(seen, sink),
+                _ => folder_dump::dump(self, jobs, seen, &may_give, sink),
+            };
+            has_ended.store(true, Ordering::SeqCst);
+            let lost = || Err(EngineError::new(EngineErrorKind::Other, "the proof of the dump ended early"));
+            (dumped, proof.join().unwrap_or_else(|_| lost()))
         });
-        let dumped = match engine.jobs {
-            0 | 1 => dump(&programs, &address, &view, engine.lock_wait, &place, sink, context),
-            _ => folder_dump::dump(engine, &programs, &address, &view, bytes, &place, sink, context),
+        let (verdict, inventory, mut monitor) = proved?;
+        let verdict = match (&dumped, verdict) {
+            (Ok(_), Verdict::Proven) => seen.prove_rest(&mut monitor)?,
+            (_, verdict) => verdict,
         };
-        let counted =
-            counter.join().unwrap_or_else(|_| Err(EngineError::new(EngineErrorKind::Other, "counting ended early")));
-        dumped.and(counted)
-    })?;
-    view.close()?;
-    give(sink, PROPERTIES, &properties.to_json())?;
-    if let Some(refusal) = globals(engine, &programs, &address, sink, context)? {
-        context.warn(format!("roles and tablespaces are not in this backup: {refusal}"));
-        notes.push("without roles and tablespaces: the role may not read them".to_owned());
+        match (dumped, verdict) {
+            (Ok(stream), Verdict::Proven) => {
+                if let Some(stream) = stream {
+                    sink.finish_stream(stream).map_err(|e| refused_by_sink(e, context))?;
+                }
+                let engine_version = String::new();
+                Ok(Attempt::Done(Capture { engine_version, inventory, position, notes }))
+            }
+            (dumped, Verdict::Rewritten(table)) => {
+                if let Ok(Some(stream)) | Err(Dumped { stream: Some(stream), .. }) = dumped {
+                    sink.withdraw(stream).map_err(|e| refused_by_sink(e, context))?;
+                } else if jobs > 1 && dumped.is_ok() && is_proven.load(Ordering::SeqCst) {
+                    // Its files are in the sink already.
+                    let message = format!("{}: {table} was rewritten while it was dumped", self.place());
+                    return Err(EngineError::new(EngineErrorKind::Busy, message).hint("try again"));
+                }
+                context.cancel.check()?;
+                Ok(Attempt::Again(format!("{table} was rewritten before it could be locked")))
+            }
+            (Err(Dumped { error, is_locked_out: true, .. }), Verdict::Proven) if jobs > 1 => {
+                tracing::debug!(%error, "locked out");
+                Ok(Attempt::WithOneConnection)
+            }
+            (Err(Dumped { error, .. }), Verdict::Proven) => Err(error),
+        }
     }
-    Ok(Capture { engine_version: version_text(version), inventory: counted, position, notes })
+
+    /// Streams an archive of the view into the sink; the stream, which is not finished yet.
+    fn dump(&self, seen: &Seen, sink: &mut dyn Sink) -> Result<Option<FileHandle>, Dumped> {
+        let context = self.context;
+        let mut command = self.command(seen);
+        command.arg("--format=custom").stdout(Stdio::piped());
+        let mut running = Running::start(command)?;
+        let stream = sink.begin_stream(ARCHIVE).map_err(|e| refused_by_sink(e, context))?;
+        let mut output = running.output();
+        let pumped = pump(
+            &mut |buffer| output.as_mut().map_or(Ok(0), |output| output.read(buffer)),
+            &self.place(),
+            context,
+            &mut |bytes| sink.append(stream, bytes).map_err(|e| refused_by_sink(e, context)),
+        );
+        let believed = pumped.and_then(|()| believe("pg_dump", running, &self.place(), context));
+        believed.map(|()| Some(stream)).map_err(|error| Dumped { stream: Some(stream), ..error.into() })
+    }
+
+    /// `pg_dump` in the view, all but its format and output.
+    pub(crate) fn command(&self, seen: &Seen) -> Command {
+        let mut command = self.programs.command("pg_dump", self.address);
+        command.args(["--compress=0", "--no-sync"]).arg(format!("--snapshot={}", seen.snapshot)).stdin(Stdio::null());
+        command
+            .arg(format!("--lock-wait-timeout={}", milliseconds(self.engine.lock_wait)))
+            .env("PGAPPNAME", &seen.mark);
+        command
+    }
+}
+
+/// A dump that failed.
+pub(crate) struct Dumped {
+    pub(crate) error: EngineError,
+    /// The stream that was begun and not finished.
+    pub(crate) stream: Option<FileHandle>,
+    /// One of several connections could not lock what another one had locked, since somebody asks for more in between.
+    pub(crate) is_locked_out: bool,
+}
+
+impl From<EngineError> for Dumped {
+    fn from(error: EngineError) -> Self {
+        let said = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { is_locked_out: said.contains("could not obtain lock on relation"), error, stream: None }
+    }
 }
 
 /// `150018` as people write it.
 pub(crate) fn version_text(version: u32) -> String {
     format!("{}.{}", version / 10_000, version % 10_000)
-}
-
-/// Streams an archive of the view into the sink.
-fn dump(
-    programs: &Installation,
-    address: &Address,
-    view: &View,
-    lock_wait: Duration,
-    place: &str,
-    sink: &mut dyn Sink,
-    context: &Context,
-) -> EngineResult<()> {
-    let mut command = dump_command(programs, address, view, lock_wait);
-    command.arg("--format=custom").stdout(Stdio::piped());
-    let mut running = Running::start(command)?;
-    let stream = sink.begin_stream(ARCHIVE).map_err(|e| refused_by_sink(e, context))?;
-    let mut output = running.output();
-    pump(&mut |buffer| output.as_mut().map_or(Ok(0), |output| output.read(buffer)), place, context, &mut |bytes| {
-        sink.append(stream, bytes).map_err(|e| refused_by_sink(e, context))
-    })?;
-    believe("pg_dump", running, place, context)?;
-    sink.finish_stream(stream).map_err(|e| refused_by_sink(e, context))
-}
-
-/// `pg_dump` in the view, all but its format and output.
-pub(crate) fn dump_command(
-    programs: &Installation,
-    address: &Address,
-    view: &View,
-    lock_wait: Duration,
-) -> std::process::Command {
-    let mut command = programs.command("pg_dump", address);
-    command.args(["--compress=0", "--no-sync"]).arg(format!("--snapshot={}", view.snapshot));
-    command.arg(format!("--lock-wait-timeout={}", lock_wait.as_millis().clamp(1, 2_000_000_000))).stdin(Stdio::null());
-    command
 }
 
 /// Waits for a program; what it says besides is a warning if it went well, else the reason.

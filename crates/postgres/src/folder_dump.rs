@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, Sink};
+use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, FileHandle, Sink};
 use copal_storage::local_file::{free_space, writers_of};
 
-use crate::address::Address;
-use crate::capture::{believe, dump_command, pump, refused_by_sink};
-use crate::engine::PostgresEngine;
-use crate::programs::{Installation, Running};
-use crate::view::View;
+use crate::capture::{Dumped, Job, believe, pump, refused_by_sink};
+use crate::programs::Running;
+use crate::view::Seen;
 use crate::{FOLDER, failure};
 
 /// How long to wait between two looks into the folder.
@@ -23,52 +21,64 @@ const TICK: Duration = Duration::from_millis(50);
 /// A table's text is rarely larger than its pages, but it may be.
 const SPARE: f64 = 1.25;
 
-/// Dumps the view with `engine.jobs` connections.
-#[expect(clippy::too_many_arguments, reason = "one caller, and each is a thing of its own")]
+/// Dumps what is seen with `jobs` connections. What the sink has it keeps: `may_give` tells whether the dump is proven, and
+/// waits for the answer once it has ended (true).
 pub(crate) fn dump(
-    engine: &PostgresEngine,
-    programs: &Installation,
-    address: &Address,
-    view: &View,
-    bytes: u64,
-    place: &str,
+    job: &Job<'_>,
+    jobs: usize,
+    seen: &Seen,
+    may_give: &dyn Fn(bool) -> bool,
     sink: &mut dyn Sink,
-    context: &Context,
-) -> EngineResult<()> {
-    let parent = engine.temporary.clone().unwrap_or_else(std::env::temp_dir);
+) -> Result<Option<FileHandle>, Dumped> {
+    let (context, place) = (job.context, job.place());
+    let parent = job.engine.temporary.clone().unwrap_or_else(std::env::temp_dir);
     let failed = |e: std::io::Error| {
         let message = format!("the temporary folder {} cannot be used", parent.display());
         EngineError::new(EngineErrorKind::Other, message).because(e)
     };
-    require_room(&parent, bytes, engine.jobs, context)?;
+    require_room(&parent, job.bytes, jobs, context)?;
     let folder = tempfile::Builder::new().prefix("copal-dump-").tempdir_in(&parent).map_err(failed)?;
     let target = folder.path().join("dump");
-    let mut command = dump_command(programs, address, view, engine.lock_wait);
-    command.args(["--format=directory", &format!("--jobs={}", engine.jobs)]).arg("--file").arg(&target);
-    command.stdout(Stdio::null());
+    let mut command = job.command(seen);
+    command.args(["--format=directory", &format!("--jobs={jobs}")]).arg("--file").arg(&target).stdout(Stdio::null());
     let mut running = Running::start(command)?;
     let mut given = BTreeSet::new();
-    loop {
-        context.cancel.check()?;
-        // First: what is written after this look is seen in the next round.
-        let has_ended = running.has_ended()?;
-        for path in finished(&target, has_ended).map_err(failed)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if given.contains(&name) {
-                continue;
-            }
-            give(sink, &path, &name, place, context)?;
-            std::fs::remove_file(&path).map_err(failed)?;
-            given.insert(name);
-        }
-        if has_ended {
-            break;
+    while !running.has_ended()? {
+        context.cancel.check().map_err(EngineError::from)?;
+        if may_give(false) {
+            give_finished(&target, false, &mut given, &place, sink, context)?;
         }
         std::thread::sleep(TICK);
     }
-    believe("pg_dump", running, place, context)?;
+    believe("pg_dump", running, &place, context)?;
+    if !may_give(true) {
+        return Ok(None);
+    }
+    give_finished(&target, true, &mut given, &place, sink, context)?;
     if !given.contains("toc.dat") {
-        return Err(failure::program_failed("pg_dump", place, "it wrote no table of contents"));
+        return Err(failure::program_failed("pg_dump", &place, "it wrote no table of contents").into());
+    }
+    Ok(None)
+}
+
+/// Gives the files that are finished, and removes them.
+fn give_finished(
+    target: &Path,
+    has_ended: bool,
+    given: &mut BTreeSet<String>,
+    place: &str,
+    sink: &mut dyn Sink,
+    context: &Context,
+) -> EngineResult<()> {
+    let failed = |e: std::io::Error| {
+        EngineError::new(EngineErrorKind::Other, format!("{} cannot be used", target.display())).because(e)
+    };
+    for path in finished(target, has_ended).map_err(failed)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if given.insert(name.clone()) {
+            give(sink, &path, &name, place, context)?;
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -120,6 +120,13 @@ pub(crate) fn count(
         is_spent |= left == 0;
         if relation.has_rows() && !is_spent {
             session.run("SAVEPOINT counted")?;
+            // Not to wait behind somebody who waits for the dump, and would be first: what is not locked is not counted.
+            let lock = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", relation.name);
+            if session.try_run(&lock)?.is_err() || !is_as_seen(session, relation)? {
+                session.run("ROLLBACK TO SAVEPOINT counted")?;
+                inventory.tables.push(TableCount { name: relation.name.clone(), rows });
+                continue;
+            }
             session.run(&format!("SET LOCAL statement_timeout = {}", left.clamp(1, 2_000_000_000)))?;
             match session.try_rows::<Count>(&format!("SELECT count(*) AS rows FROM ONLY {}", relation.name))? {
                 Ok(found) => rows = found.first().map(|count| count.rows),
@@ -138,6 +145,16 @@ pub(crate) fn count(
     }
     inventory.tables.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(())
+}
+
+/// Whether a table that is locked is still stored where the view says: one that was rewritten may look empty in it.
+fn is_as_seen(session: &mut Session, relation: &Relation) -> EngineResult<bool> {
+    #[derive(Deserialize)]
+    struct Node {
+        file: Option<u32>,
+    }
+    let query = format!("SELECT pg_catalog.pg_relation_filenode({}::oid)::bigint AS file", relation.oid);
+    Ok(session.row::<Node>(&query)?.file == Some(relation.file))
 }
 
 /// The inventory of a database as it is now.

@@ -17,6 +17,8 @@ pub(crate) struct Relation {
     pub(crate) is_readable: bool,
     /// Whether row security would hide rows from this role.
     pub(crate) is_hidden: bool,
+    /// The number of the file in which it is stored, another one after it was rewritten; 0 for some kinds.
+    pub(crate) file: u32,
     /// Rows as the last analysis estimated them; negative if there was none.
     pub(crate) estimate: f64,
     /// Whether only an extension's configuration rows are dumped, which is not all of it.
@@ -24,9 +26,9 @@ pub(crate) struct Relation {
 }
 
 impl Relation {
-    /// Whether a dump takes an ACCESS SHARE lock on it.
+    /// Whether a dump takes an ACCESS SHARE lock on it at its beginning.
     pub(crate) fn is_locked(&self) -> bool {
-        matches!(self.kind, 'r' | 'p')
+        matches!(self.kind, 'r' | 'p') && !self.is_configuration
     }
 
     /// Whether it has rows of its own, all of which a dump contains.
@@ -37,7 +39,7 @@ impl Relation {
 
 const OWN_SCHEMA: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
-/// All relations of the database, the smallest first.
+/// All relations of the database, the smallest first. Takes no lock on any of them, so it never waits for one.
 pub(crate) fn of(session: &mut Session) -> EngineResult<Vec<Relation>> {
     session.rows(&format!(
         "SELECT c.oid::bigint AS oid, c.relkind AS kind, format('%I.%I', n.nspname, c.relname) AS name, \
@@ -45,14 +47,13 @@ pub(crate) fn of(session: &mut Session) -> EngineResult<Vec<Relation>> {
              WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') \
              ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true) AS is_readable, \
            c.relkind IN ('r', 'p') AND coalesce(pg_catalog.row_security_active(c.oid), false) AS is_hidden, \
-           CASE WHEN c.relkind IN ('r', 'm') THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END AS bytes, \
-           c.reltuples AS estimate, e.oid IS NOT NULL AS is_configuration \
+           c.relfilenode::bigint AS file, c.reltuples AS estimate, e.oid IS NOT NULL AS is_configuration \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid \
              AND d.objsubid = 0 AND d.deptype = 'e' \
            LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND c.oid = ANY (e.extconfig) \
          WHERE c.relkind IN ('r', 'p', 'f', 'm', 'S') AND {OWN_SCHEMA} AND (d.objid IS NULL OR e.oid IS NOT NULL) \
-         ORDER BY bytes, name"
+         ORDER BY c.relpages, name"
     ))
 }
 

@@ -1,53 +1,12 @@
 //! Backups and restores of real servers, through the engine's contract alone.
 #![allow(clippy::unwrap_used)]
 
-mod memory;
+mod common;
 
-use std::time::Duration;
-
-use copal_core::{CheckLevel, Context, Engine, EngineErrorKind, Objects, RestoreRequest, Restored, Source};
+use common::{backup, databases, engine, engine_for, restore};
+use copal_core::{Context, Engine, EngineErrorKind, Objects, RestoreRequest, Source};
 use copal_postgres::PostgresEngine;
 use copal_postgres::testing::Server;
-use memory::MemoryBackup;
-
-fn engine() -> PostgresEngine {
-    PostgresEngine { lock_wait: Duration::from_secs(3), ..PostgresEngine::default() }
-}
-
-/// With the client programs of the server's version, or the next one's.
-fn engine_for(server: &Server) -> PostgresEngine {
-    let program = server.installation().program("pg_dump");
-    PostgresEngine { bin: program.parent().map(Into::into), ..engine() }
-}
-
-fn source(server: &Server, database: &str) -> Source {
-    Source::parse(&server.url(database)).unwrap()
-}
-
-fn backup(engine: &PostgresEngine, server: &Server, database: &str) -> MemoryBackup {
-    let mut backup = MemoryBackup::default();
-    let capture = engine.capture(&source(server, database), &mut backup, &Context::silent()).unwrap();
-    backup.capture = capture;
-    backup
-}
-
-fn restore(
-    engine: &PostgresEngine,
-    backup: &MemoryBackup,
-    server: &Server,
-    database: &str,
-    change: impl FnOnce(&mut RestoreRequest),
-) -> Result<Restored, copal_core::EngineError> {
-    let mut request = RestoreRequest::new(source(server, database));
-    request.check = CheckLevel::Full;
-    request.expected = Some(backup.capture.inventory.clone());
-    change(&mut request);
-    engine.restore(backup, &request, &Context::silent())
-}
-
-fn databases(server: &Server) -> String {
-    server.psql("postgres", "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE NOT datistemplate")
-}
 
 #[test]
 fn the_torture_database_comes_back_on_every_version() {

@@ -6,7 +6,6 @@ use copal_core::{AnyError, Capture, Content, Context, FileEntry, FileHandle, Pag
 
 /// Takes a backup's streams and gives them back.
 #[derive(Default)]
-#[allow(unreachable_pub)]
 pub struct MemoryBackup {
     pub capture: Capture,
     pub streams: Vec<(String, Vec<u8>)>,
@@ -26,8 +25,12 @@ impl Sink for MemoryBackup {
         Err("no page files".into())
     }
 
-    fn withdraw(&mut self, _: FileHandle) -> Result<(), AnyError> {
-        Err("nothing is withdrawn".into())
+    fn withdraw(&mut self, stream: FileHandle) -> Result<(), AnyError> {
+        let (name, bytes) = &mut self.streams[stream.0 as usize];
+        assert!(self.files.iter().all(|file| file.name() != name), "{name} was finished");
+        *name = format!("withdrawn {}", stream.0);
+        bytes.clear();
+        Ok(())
     }
 
     fn begin_stream(&mut self, name: &str) -> Result<FileHandle, AnyError> {
