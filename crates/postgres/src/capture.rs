@@ -1,7 +1,7 @@
 //! A backup: one view, from which `pg_dump` streams into the sink while the inventory is counted beside it.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -187,7 +187,10 @@ impl Job<'_> {
         let stream = sink.begin_stream(ARCHIVE).map_err(|e| refused_by_sink(e, context))?;
         let mut output = running.output();
         let pumped = pump(
-            &mut |buffer| output.as_mut().map_or(Ok(0), |output| output.read(buffer)),
+            &mut |buffer| match &mut output {
+                Some(output) => wait_for(output, context).and_then(|()| output.read(buffer)),
+                None => Ok(0),
+            },
             &self.place(),
             context,
             &mut |bytes| sink.append(stream, bytes).map_err(|e| refused_by_sink(e, context)),
@@ -241,6 +244,20 @@ pub(crate) fn believe(program: &str, running: Running, place: &str, context: &Co
     Ok(())
 }
 
+/// Waits until there is something to read: a dump that waits for a lock says nothing for a long time.
+fn wait_for(output: &ChildStdout, context: &Context) -> std::io::Result<()> {
+    let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    loop {
+        let mut fds = [rustix::event::PollFd::new(output, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&tick)) {
+            Ok(0) if context.cancel.is_cancelled() => return Err(std::io::Error::other(copal_core::Cancelled)),
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Reads until the end, and hands on.
 pub(crate) fn pump(
     read: &mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>,
@@ -259,6 +276,7 @@ pub(crate) fn pump(
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {
+                    context.cancel.check()?;
                     let message = format!("the dump of {place} could not be read");
                     return Err(EngineError::new(EngineErrorKind::Other, message).because(e));
                 }

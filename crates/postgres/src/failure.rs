@@ -70,7 +70,7 @@ fn class(state: &str, words: &str) -> (EngineErrorKind, &'static str) {
             "a table has row security, which would hide rows: let the role bypass it (ALTER ROLE … BYPASSRLS)",
         ),
         () if has("No space left on device") || has("could not extend file") || has("disk full") => (Kind::NoSpace, ""),
-        () if has("lock timeout") => (Kind::Busy, LOCKED),
+        () if has("lock timeout") || has("statement timeout") && has("LOCK TABLE") => (Kind::Busy, LOCKED),
         () if has("could not translate host name") => (Kind::NotFound, "check the host's name"),
         () if has("Connection refused") || has("could not connect") || has("No such file or directory") => {
             (Kind::NotFound, "is the server running there? check host and port")

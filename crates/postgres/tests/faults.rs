@@ -108,6 +108,23 @@ fn a_lock_is_waited_for_and_told() {
     assert_eq!(error.kind, EngineErrorKind::Busy, "{}", text(&error));
     assert!(text(&error).contains("lock_wait"), "{}", text(&error));
     assert!(begun.elapsed() < Duration::from_secs(20));
+    // Nobody has to wait for it who has changed his mind.
+    let token = CancelToken::default();
+    let context = Context { cancel: token.clone(), ..Context::silent() };
+    let begun = Instant::now();
+    let error = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let engine = PostgresEngine { lock_wait: Duration::from_secs(60), ..engine() };
+            engine.capture(&source(&server, "shop"), &mut MemoryBackup::default(), &context).unwrap_err()
+        });
+        while server.psql("shop", "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        token.cancel();
+        waiting.join().unwrap()
+    });
+    assert_eq!(error.kind, EngineErrorKind::Cancelled, "{}", text(&error));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
