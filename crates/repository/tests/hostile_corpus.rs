@@ -105,6 +105,12 @@ async fn the_corpus_is_made_of_real_bytes() {
             bytes[round * 512] ^= 1;
             rig.backup(&database, &bytes, 512).await;
         }
+        let streamed = rig.database("b").await;
+        for length in [1, 200_000, 900_000, 2_000_000] {
+            let bytes = file_bytes(2, length);
+            let push = common::streams::streams(&[("dump", &bytes)]);
+            common::streams::backup_pushed(&rig.repository, &streamed, &Default::default(), push).await.unwrap();
+        }
         rig.repository.prune(&database, &common::keep_last(2), &copal_core::Context::silent()).await.unwrap();
         for (path, content) in rig.memory.contents() {
             let content = content.to_vec();
@@ -137,6 +143,7 @@ async fn the_corpus_is_made_of_real_bytes() {
                         };
                         match frame[0] {
                             2 => seeds.entry("leaf").or_default().push(raw),
+                            5 => seeds.entry("stream_leaf").or_default().push(raw),
                             3 => seeds.entry("branch").or_default().push(raw),
                             _ => {}
                         }
