@@ -323,7 +323,7 @@ class Backup:
         for count, references, leaf in self.leaves(file, STREAM_LEAF):
             for _ in range(count):
                 (frame, start, length), digest = leaf.take("<III"), leaf.bytes(16)
-                self.consistent(frame < len(references) and length <= left, "chunks")
+                self.consistent(frame < len(references) and 0 < length <= left, "chunks")
                 chunk = self.frame(references[frame], STREAM)[start:start + length]
                 self.piece(chunk, length, digest, references[frame])
                 left -= length

@@ -52,6 +52,28 @@ class Fixtures(unittest.TestCase):
                         restored += 1
         self.assertGreaterEqual(restored, 9)
 
+    def test_every_frozen_stream_restores(self):
+        import blake3
+
+        restored = 0
+        for kind in ("plain", "encrypted"):
+            folder = os.path.join(FIXTURES, "streams-1", kind)
+            with open(os.path.join(folder, "expected.json")) as file:
+                expected = json.load(file)
+            repository, passphrase = os.path.join(folder, "repository"), expected.get("passphrase")
+            run = self.restore(repository, "verify", expected["database"], passphrase=passphrase)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            for backup, files in expected["backups"].items():
+                with self.subTest(folder=folder, backup=backup), tempfile.TemporaryDirectory() as target:
+                    arguments = [repository, "restore", expected["database"], "--backup", backup, "--to", target]
+                    run = self.restore(*arguments, passphrase=passphrase)
+                    self.assertEqual(run.returncode, 0, run.stderr)
+                    for name, digest in files.items():
+                        with open(os.path.join(target, name), "rb") as file:
+                            self.assertEqual(blake3.blake3(file.read()).hexdigest(), digest)
+                        restored += 1
+        self.assertEqual(restored, 16)
+
     def test_a_wrong_passphrase_opens_nothing(self):
         for folder in filter(lambda f: f.endswith("encrypted"), fixtures()):
             run = self.restore(os.path.join(folder, "repository"), "list", passphrase="wrong")

@@ -38,7 +38,9 @@ fn no_released_format_is_forgotten() {
 #[test]
 fn every_frozen_backup_restores_byte_for_byte() {
     let mut restored = 0;
-    for format in std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
+    // Streams are of no engine's that could restore them here: crates/repository/tests/frozen_streams.rs.
+    let is_format = |p: &PathBuf| p.file_name().unwrap().to_str().unwrap().starts_with("format-");
+    for format in std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).filter(is_format) {
         for folder in std::fs::read_dir(format).unwrap().map(|e| e.unwrap().path()) {
             let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
             let expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
