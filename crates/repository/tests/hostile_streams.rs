@@ -188,7 +188,7 @@ async fn sealed_nonsense_is_refused() {
         ("a leaf that overlaps", Change::SecondLeaf(|l| l.first = 3)),
         ("a leaf of no chunks", Change::Leaf(|l| l.count = 0)),
         ("a leaf of none, honestly", Change::Leaf(|l| (l.count, l.chunks) = (0, Vec::new()))),
-        ("a leaf of 4,097 chunks", Change::Leaf(|l| (l.count, l.chunks) = (4097, vec![l.chunks[0].clone(); 4097]))),
+        ("a leaf of 4,097 chunks", Change::Leaf(|l| (l.count, l.chunks) = (4097, vec![l.chunks[0]; 4097]))),
         ("a leaf of 4 Gi chunks", Change::Leaf(|l| l.count = u32::MAX)),
         ("a leaf of 4 Gi frames", Change::Leaf(|l| l.frame_count = u32::MAX)),
         ("a leaf of more chunks than the stream", Change::Leaf(|l| (l.count, l.chunks) = (400, l.chunks.repeat(100)))),
