@@ -65,15 +65,41 @@ impl Source {
     /// The text with any password taken out, as it is shown and stored.
     pub fn redacted(&self) -> String {
         let prefix = self.scheme.as_ref().map(|s| format!("{s}:")).unwrap_or_default();
-        let Some(after) = self.rest.strip_prefix("//").filter(|_| self.scheme.is_some()) else {
-            return format!("{prefix}{}", self.rest);
+        if self.scheme.is_none() {
+            return self.rest.clone();
+        }
+        let Some(after) = self.rest.strip_prefix("//") else {
+            return format!("{prefix}{}", without_keywords(&self.rest));
         };
         let (authority, tail) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
         let shown = match authority.rsplit_once('@') {
             Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
             None => authority.to_owned(),
         };
-        format!("{prefix}//{shown}{tail}")
+        let (path, query) = tail.split_once('?').map_or((tail, ""), |(path, query)| (path, query));
+        let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_password(pair)).collect();
+        let mark = if kept.is_empty() { "" } else { "?" };
+        format!("{prefix}//{shown}{path}{mark}{}", kept.join("&"))
+    }
+}
+
+/// Whether `key=value` carries a password. A percent-encoded key could spell one, so it counts as one.
+fn is_password(pair: &str) -> bool {
+    let key = pair.split('=').next().unwrap_or(pair).trim().to_ascii_lowercase();
+    key.contains('%') || key.ends_with("password")
+}
+
+/// A libpq keyword string up to its first password: where a quoted value ends is the server library's business, so
+/// nothing that follows is shown.
+fn without_keywords(text: &str) -> &str {
+    let lower = text.to_ascii_lowercase();
+    let found = lower.match_indices("password").find(|(at, word)| {
+        lower.get(at + word.len()..).is_some_and(|after| after.trim_start().starts_with('='))
+            && !lower.get(..*at).is_some_and(|before| before.ends_with('/'))
+    });
+    match found.and_then(|(at, _)| text.get(..at)) {
+        Some(before) => before.strip_suffix("ssl").unwrap_or(before).trim_end(),
+        None => text,
     }
 }
 
@@ -117,5 +143,19 @@ mod tests {
     fn passwords_are_not_shown() {
         let source = Source::parse("postgres://app:s3cr@t@db1:5432/shop?x=1").unwrap();
         assert_eq!(format!("{source:?} {source}"), "postgres://app@db1:5432/shop?x=1 postgres://app@db1:5432/shop?x=1");
+    }
+    #[test]
+    fn passwords_in_queries_and_keywords_are_not_shown() {
+        let cases = [
+            ("postgres://u@h/d?password=x", "postgres://u@h/d"),
+            ("postgres://u:p%40q@h/d?a=1&password=x&sslpassword=y&b=2", "postgres://u@h/d?a=1&b=2"),
+            ("postgres://h/d?pass%77ord=x", "postgres://h/d"),
+            ("postgres:host=db1 dbname=shop password=x", "postgres:host=db1 dbname=shop"),
+            ("postgres:host=db1 password = 'a b' dbname=shop", "postgres:host=db1"),
+            ("sqlite:app.db", "sqlite:app.db"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(Source::parse(text).unwrap().redacted(), shown);
+        }
     }
 }
