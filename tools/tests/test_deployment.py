@@ -17,8 +17,8 @@ INSTRUCTIONS = set("ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABE
                    "WORKDIR".split())
 # Of Compose's specification, as far as it is of use here.
 TOP_LEVEL = {"name", "services", "volumes", "networks", "configs", "secrets"}
-SERVICE = {"image", "build", "profiles", "restart", "command", "entrypoint", "environment", "volumes", "depends_on", "healthcheck",
-           "ports", "networks", "user", "working_dir", "init", "stop_grace_period", "tmpfs", "read_only", "env_file"}
+SERVICE = {"image", "build", "profiles", "restart", "command", "entrypoint", "environment", "volumes", "depends_on",
+           "healthcheck", "ports", "networks", "user", "working_dir", "init", "stop_grace_period", "tmpfs", "read_only", "env_file"}
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(:?[?+-][^}]*)?\}|\$([A-Za-z_][A-Za-z0-9_]*)")
 PINNED = re.compile(r"v?\d+\.\d+(\.\d+)?(-[\w.]+)?")
@@ -178,7 +178,8 @@ class Reader(unittest.TestCase):
         self.assertEqual(yaml(text), {"a": 1, "b": {"c": ["x, y", "z"], "d": ["e", "g\n  h\n"], "j": ["k", "l"]}, "i": None})
 
     def test_what_it_does_not_know_is_an_error(self):
-        for text in ("a:\tb", "a: &x b", "a: {b: c}", "a: b\na: c", "a: b\n  c: d", "a: [b", "a: b # c", "a\n", "a: 'b'", 'a: "b" c'):
+        for text in ("a:\tb", "a: &x b", "a: {b: c}", "a: b\na: c", "a: b\n  c: d", "a: [b", "a: b # c", "a\n", "a: 'b'",
+                     'a: "b" c'):
             with self.subTest(text), self.assertRaises(YamlError):
                 yaml(text)
 
@@ -254,9 +255,21 @@ class Variables(unittest.TestCase):
         for name, value in example().items():
             self.assertEqual(value == "", re.search("PASSWORD|PASSPHRASE|SECRET", name) is not None, name)
 
-    def test_the_documentation_names_every_variable(self):
-        documentation = text_of("docs/deployment.md")
-        self.assertEqual([name for name in example() if f"`{name}`" not in documentation], [])
+
+class Documentation(unittest.TestCase):
+    TEXT = text_of("docs/deployment.md")
+
+    def test_it_names_every_variable(self):
+        self.assertEqual([name for name in example() if f"`{name}`" not in self.TEXT], [])
+
+    def test_its_commands_exist(self):
+        commands = set(re.findall(r"(?:--rm copal|\$COPAL) ([a-z]+)", self.TEXT))
+        self.assertLessEqual({"init", "backup", "prune", "restore", "verify"}, commands)
+        self.assertLessEqual(commands, set(re.findall(r"^## copal ([a-z]+)$", text_of("docs/cli.md"), re.M)))
+
+    def test_its_links_lead_somewhere(self):
+        for link in re.findall(r"\]\(([^)#]+)\)", self.TEXT):
+            self.assertTrue(os.path.exists(os.path.join(ROOT, "docs", link)), link)
 
 
 class Dockerfile(unittest.TestCase):
@@ -309,8 +322,8 @@ class Configuration(unittest.TestCase):
         """What `copal list` says in the environment of the container, with a repository that is not there."""
         environment = {"PATH": os.environ["PATH"], "HOME": folder, "COPAL_PASSPHRASE": "x"}
         environment |= {name: value or "x" for name, value in example().items()} | more
-        run = subprocess.run([program(), "list", "--json", "--config", configuration, "--repository", os.path.join(folder, "none")],
-                             env=environment, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        command = [program(), "list", "--json", "--config", configuration, "--repository", os.path.join(folder, "none")]
+        run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         return json.loads(run.stdout)["error"]
 
     @unittest.skipUnless(program(), "copal is not built; its configuration was read as TOML only")
