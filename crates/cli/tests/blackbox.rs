@@ -19,5 +19,7 @@ mod interruption;
 mod journey;
 #[path = "blackbox/mistakes.rs"]
 mod mistakes;
+#[path = "blackbox/postgres.rs"]
+mod postgres;
 #[path = "blackbox/usage.rs"]
 mod usage;

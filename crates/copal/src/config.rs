@@ -33,7 +33,7 @@ pub use repository::RepositoryConfiguration;
 pub use resolve::{Overrides, Resolved, read_passphrase_file};
 pub use schedule::check_schedule;
 
-use crate::{Compression, CopalError, ErrorKind, Result, Settings};
+use crate::{Compression, CopalError, ErrorKind, PostgresSettings, Result, Settings};
 use document::{Document, Table};
 
 /// The name of a configuration file.
@@ -60,13 +60,15 @@ pub struct Configuration {
     pub database_wait: Option<Duration>,
     /// What concerns DuckDB only: the deadline of a backup, and the program that checks restored databases.
     pub duckdb: (Option<Duration>, Option<PathBuf>),
+    /// What concerns PostgreSQL only, as far as it is said.
+    pub postgres: Option<PostgresSettings>,
     /// A lease unchanged for this long may be taken over.
     pub lease_ttl: Option<Duration>,
     /// Time zone of schedules and of retention periods.
     pub timezone: Option<TimeZone>,
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "repository",
     "databases",
     "notify",
@@ -75,6 +77,7 @@ const KEYS: [&str; 10] = [
     "repack_age",
     "database_wait",
     "duckdb",
+    "postgres",
     "lease_ttl",
     "timezone",
 ];
@@ -119,6 +122,7 @@ impl Configuration {
             repack_age: top.duration("repack_age")?,
             database_wait: top.duration("database_wait")?,
             duckdb: read_duckdb(&top, &base)?,
+            postgres: read_postgres(&top, &base)?,
             lease_ttl: read_lease_ttl(&top)?,
             timezone: read_timezone(&top)?,
         })
@@ -133,6 +137,7 @@ impl Configuration {
         settings.database_wait = self.database_wait.unwrap_or(settings.database_wait);
         settings.duckdb.deadline = self.duckdb.0.unwrap_or(settings.duckdb.deadline);
         settings.duckdb.program = self.duckdb.1.clone();
+        settings.postgres = self.postgres.clone().unwrap_or_default();
         settings.lease_ttl = self.lease_ttl.unwrap_or(settings.lease_ttl);
         settings.repack_age = self.repack_age.or(settings.repack_age);
         if let Some(zone) = &self.timezone {
@@ -177,6 +182,22 @@ fn read_duckdb(top: &Table<'_>, base: &place::Base) -> Result<(Option<Duration>,
         false => PathBuf::from(program.value),
     });
     Ok((table.duration("deadline")?, program))
+}
+
+fn read_postgres(top: &Table<'_>, base: &place::Base) -> Result<Option<PostgresSettings>> {
+    let Some(table) = top.table("postgres")? else { return Ok(None) };
+    table.only(&["bin", "jobs", "count", "lock_wait", "role_passwords", "temporary"])?;
+    let folder =
+        |key| -> Result<Option<PathBuf>> { Ok(table.text(key)?.map(|folder| base.path(Path::new(&folder.value)))) };
+    let default = PostgresSettings::default();
+    Ok(Some(PostgresSettings {
+        bin: folder("bin")?,
+        jobs: table.number("jobs", 1..=64)?.and_then(|n| usize::try_from(n).ok()).unwrap_or(default.jobs),
+        count: table.duration("count")?.unwrap_or(default.count),
+        lock_wait: table.duration("lock_wait")?.unwrap_or(default.lock_wait),
+        role_passwords: table.flag("role_passwords")?.unwrap_or(default.role_passwords),
+        temporary: folder("temporary")?,
+    }))
 }
 
 fn read_compression(top: &Table<'_>) -> Result<Option<Compression>> {

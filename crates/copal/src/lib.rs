@@ -12,8 +12,8 @@ mod settings;
 mod usecases;
 
 pub use copal_core::{
-    BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Progress,
-    Reason, Secret, Silent, TableCount, parse_duration,
+    BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Objects,
+    Progress, Reason, Secret, Silent, Source, TableCount, parse_duration,
 };
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
@@ -21,7 +21,9 @@ pub use outcome::{
     BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding,
     InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
 };
-pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
+pub use settings::{
+    Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, PostgresSettings, Settings,
+};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
     WhichBackups,

@@ -13,7 +13,7 @@ mod verify;
 
 use std::sync::Arc;
 
-use copal_core::{BackupId, CheckLevel, Keep, Secret};
+use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
 use copal_repository::Repository;
 use tokio::sync::OnceCell;
 
@@ -77,6 +77,10 @@ pub struct RestoreOptions {
     pub dry_run: bool,
     /// How thoroughly to check before the target takes its place.
     pub check: CheckLevel,
+    /// Leave the database that is replaced beside the new one, where the engine can.
+    pub keep_old: bool,
+    /// Tables and schemas to restore into a database that stays; empty: the whole database.
+    pub objects: Objects,
 }
 
 /// Options of `verify`.

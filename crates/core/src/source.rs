@@ -62,6 +62,25 @@ impl Source {
         &self.rest
     }
 
+    /// One database of the server that `…/*` names as a whole; `None` if this names one database.
+    pub fn member(&self, name: &str) -> Option<Self> {
+        let (path, query) =
+            self.rest.split_once('?').map_or((self.rest.as_str(), None), |(path, query)| (path, Some(query)));
+        let server =
+            path.strip_suffix("/*").or_else(|| path.strip_suffix("/%2A")).filter(|server| server.starts_with("//"))?;
+        let keep = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let name: String =
+            name.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Some(Self { scheme: self.scheme.clone(), rest: format!("{server}/{name}{query}") })
+    }
+
+    /// The whole text, password included.
+    pub fn reveal(&self) -> String {
+        let prefix = self.scheme.as_ref().map(|scheme| format!("{scheme}:")).unwrap_or_default();
+        format!("{prefix}{}", self.rest)
+    }
+
     /// The text with any password taken out, as it is shown and stored.
     pub fn redacted(&self) -> String {
         let prefix = self.scheme.as_ref().map(|s| format!("{s}:")).unwrap_or_default();
@@ -71,7 +90,16 @@ impl Source {
         let Some(after) = self.rest.strip_prefix("//") else {
             return format!("{prefix}{}", without_keywords(&self.rest));
         };
-        let (authority, tail) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
+        let mut end = after.find(['/', '?']).unwrap_or(after.len());
+        let is_host = |text: &str| {
+            text.rsplit_once(':')
+                .is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) || text.ends_with(']'))
+        };
+        if let Some(at) = after.rfind('@').filter(|at| *at > end && !is_host(after.get(..end).unwrap_or_default())) {
+            // A password with a slash or a question mark that was not encoded.
+            end = after.get(at..).and_then(|rest| rest.find(['/', '?'])).map_or(after.len(), |n| at + n);
+        }
+        let (authority, tail) = after.split_at(end);
         let shown = match authority.rsplit_once('@') {
             Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
             None => authority.to_owned(),
@@ -89,18 +117,31 @@ fn is_password(pair: &str) -> bool {
     key.contains('%') || key.ends_with("password")
 }
 
-/// A libpq keyword string up to its first password: where a quoted value ends is the server library's business, so
-/// nothing that follows is shown.
-fn without_keywords(text: &str) -> &str {
-    let lower = text.to_ascii_lowercase();
-    let found = lower.match_indices("password").find(|(at, word)| {
-        lower.get(at + word.len()..).is_some_and(|after| after.trim_start().starts_with('='))
-            && !lower.get(..*at).is_some_and(|before| before.ends_with('/'))
-    });
-    match found.and_then(|(at, _)| text.get(..at)) {
-        Some(before) => before.strip_suffix("ssl").unwrap_or(before).trim_end(),
-        None => text,
+/// A libpq keyword string (`host=db1 password='a b' dbname=shop`) without its passwords. Any other text stays as it is; what
+/// cannot be taken apart is cut off where that begins.
+fn without_keywords(text: &str) -> String {
+    if !text.to_ascii_lowercase().contains("password") {
+        return text.to_owned();
     }
+    let mut kept: Vec<&str> = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some((key, after)) = rest.split_once('=') {
+        let value = after.trim_start();
+        let is_quoted = value.starts_with('\'');
+        let mut is_escaped = false;
+        let end = value.char_indices().skip(usize::from(is_quoted)).find(|(_, c)| {
+            let ends = !is_escaped && if is_quoted { *c == '\'' } else { c.is_whitespace() };
+            is_escaped = !is_escaped && *c == '\\';
+            ends
+        });
+        let end = end.map_or(value.len(), |(at, _)| at + usize::from(is_quoted));
+        let (pair, next) = rest.split_at(rest.len() - value.len() + end);
+        if !key.trim().to_ascii_lowercase().ends_with("password") {
+            kept.push(pair.trim());
+        }
+        rest = next.trim_start();
+    }
+    kept.join(" ")
 }
 
 impl fmt::Debug for Source {
@@ -140,10 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn members_of_a_server_are_addressed() {
+        let server = Source::parse("postgres://u:p@h/*?sslmode=require").unwrap();
+        assert_eq!(server.member("a b/ü").unwrap().reveal_rest(), "//u:p@h/a%20b%2F%C3%BC?sslmode=require");
+        assert!(Source::parse("postgres://h/a").unwrap().member("b").is_none());
+    }
+
+    #[test]
     fn passwords_are_not_shown() {
         let source = Source::parse("postgres://app:s3cr@t@db1:5432/shop?x=1").unwrap();
         assert_eq!(format!("{source:?} {source}"), "postgres://app@db1:5432/shop?x=1 postgres://app@db1:5432/shop?x=1");
     }
+
     #[test]
     fn passwords_in_queries_and_keywords_are_not_shown() {
         let cases = [
@@ -151,7 +200,10 @@ mod tests {
             ("postgres://u:p%40q@h/d?a=1&password=x&sslpassword=y&b=2", "postgres://u@h/d?a=1&b=2"),
             ("postgres://h/d?pass%77ord=x", "postgres://h/d"),
             ("postgres:host=db1 dbname=shop password=x", "postgres:host=db1 dbname=shop"),
-            ("postgres:host=db1 password = 'a b' dbname=shop", "postgres:host=db1"),
+            ("postgres:host=db1 password = 'a \\' b' dbname=shop", "postgres:host=db1 dbname=shop"),
+            ("postgres:password=x dbname=a", "postgres:dbname=a"),
+            ("postgres://app:pa/s?s@h:5432/db?a=1", "postgres://app@h:5432/db?a=1"),
+            ("postgres://[::1]:5432/d@b", "postgres://[::1]:5432/d@b"),
             ("sqlite:app.db", "sqlite:app.db"),
         ];
         for (text, shown) in cases {

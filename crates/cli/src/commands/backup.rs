@@ -21,7 +21,7 @@ Examples:
   copal backup shop --label 'before 2.0'   a database of copal.toml
   copal backup --all                       every database of copal.toml")]
 pub(crate) struct Arguments {
-    /// Names of copal.toml, URLs (sqlite:app.db) or paths.
+    /// Names of copal.toml, URLs (sqlite:app.db, postgres://u@host/db, postgres://u@host/* for all of a server) or paths.
     #[arg(value_name = "DATABASE", required_unless_present = "all")]
     databases: Vec<String>,
     /// Every database of copal.toml.
@@ -43,7 +43,15 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let copal = session.copal()?;
     let databases = if arguments.all { databases::configured(&copal)? } else { arguments.databases.clone() };
     let is_first = copal.settings().repository_is_default && !default_exists(&copal);
-    for (index, database) in databases.iter().enumerate() {
+    let mut meant = Vec::new();
+    for database in &databases {
+        run::check(&session.cancel)?;
+        match copal.members(database).await {
+            Ok(members) => meant.extend(members),
+            Err(error) => session.output.failure(Some(database), &error),
+        }
+    }
+    for (index, database) in meant.iter().enumerate() {
         run::check(&session.cancel)?;
         let options = BackupOptions { label: arguments.label.clone(), pin: arguments.pin, adopt: arguments.adopt };
         let began = Instant::now();

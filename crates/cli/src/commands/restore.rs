@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use copal::{BackupChoice, CheckLevel, RestoreOptions, RestoreOutcome, Result};
+use copal::{BackupChoice, CheckLevel, Objects, RestoreOptions, RestoreOutcome, Result};
 use jiff::Timestamp;
 
 use crate::choice::{self, BackupArgument};
@@ -21,7 +21,9 @@ Examples:
   copal restore shop --to copy.db              the newest backup, to another place
   copal restore shop --replace                 the newest backup, to its original place
   copal restore shop --at yesterday --dry-run  look what would be done
-  copal restore shop --backup 20261120-1530 --to copy.db")]
+  copal restore shop --backup 20261120-1530 --to copy.db
+  copal restore web --table public.orders      one table of a PostgreSQL database
+  copal restore web --to file:web.pgdump       the archive, for pg_restore by hand")]
 pub(crate) struct Arguments {
     /// A name, URL or path.
     database: String,
@@ -31,12 +33,21 @@ pub(crate) struct Arguments {
     /// The newest backup that is not later: a time, a date (its end), `yesterday`, `2h ago`.
     #[arg(long, value_name = "TIME", value_parser = moment::argument)]
     at: Option<Timestamp>,
-    /// Where to: a path or URL; the original place if left out.
+    /// Where to: a path or URL (file:PATH for PostgreSQL's archive); the original place if left out.
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     /// Replace the database that is there.
     #[arg(long)]
     replace: bool,
+    /// Leave the database that is replaced beside the new one (PostgreSQL).
+    #[arg(long, requires = "replace")]
+    keep_old: bool,
+    /// Restore only this table, with its indexes and constraints, into the database that is there (PostgreSQL); repeatable.
+    #[arg(long = "table", value_name = "NAME", conflicts_with = "replace")]
+    tables: Vec<String>,
+    /// Restore only this schema into the database that is there (PostgreSQL); repeatable.
+    #[arg(long = "schema", value_name = "NAME", conflicts_with = "replace")]
+    schemas: Vec<String>,
     /// Only look whether it could be done.
     #[arg(long)]
     dry_run: bool,
@@ -72,6 +83,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
             Check::Quick => CheckLevel::Quick,
             Check::Full => CheckLevel::Full,
         },
+        keep_old: arguments.keep_old,
+        objects: Objects { tables: arguments.tables.clone(), schemas: arguments.schemas.clone() },
     };
     let began = Instant::now();
     let outcome = session.watch(database, async |context| copal.restore(database, options, context).await).await?;

@@ -1,7 +1,7 @@
 //! `copal show`.
 
 use clap::Args;
-use copal::{BackupDetails, Result, TableCount};
+use copal::{BackupDetails, Inventory, Result};
 
 use super::{facts, marks};
 use crate::choice::{self, BackupArgument};
@@ -77,7 +77,7 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
     ));
     let inventory = &details.inventory;
     if !inventory.tables.is_empty() {
-        sections.push(tables(&inventory.tables, style, is_verbose));
+        sections.push(tables(inventory, style, is_verbose));
     }
     if !inventory.facts.is_empty() {
         let lines: Vec<_> = inventory.facts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
@@ -92,11 +92,17 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
 /// How many tables are listed without `-v`.
 const MOST_TABLES: usize = 20;
 
-fn tables(counts: &[TableCount], style: Style, is_verbose: bool) -> String {
+fn tables(inventory: &Inventory, style: Style, is_verbose: bool) -> String {
+    let counts = &inventory.tables;
     let mut table = Table::new(&[("TABLE", Align::Left), ("ROWS", Align::Right)]);
     let shown = if is_verbose { counts.len() } else { MOST_TABLES };
     for count in counts.iter().take(shown) {
-        table.row([count.name.clone(), count.rows.map_or_else(|| "not counted".into(), |rows| rows.to_string())]);
+        let rows = match (count.rows, inventory.estimates.get(&count.name)) {
+            (Some(rows), _) => rows.to_string(),
+            (None, Some(estimate)) => format!("about {estimate}"),
+            (None, None) => "not counted".to_owned(),
+        };
+        table.row([count.name.clone(), rows]);
     }
     let mut text = table.render(style);
     if counts.len() > shown {

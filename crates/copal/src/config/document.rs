@@ -151,6 +151,12 @@ impl<'a> Table<'a> {
         number.map(Some).ok_or_else(|| self.error(value.span().start, format!("\"{key}\" must be {bounds}")))
     }
 
+    /// True or false.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.get_ref().as_bool().map(Some).ok_or_else(|| self.wrong_type(key, value, "true or false"))
+    }
+
     /// A duration such as `5d`.
     pub(super) fn duration(&self, key: &str) -> Result<Option<Duration>> {
         let Some(text) = self.text(key)? else { return Ok(None) };

@@ -46,6 +46,9 @@ impl Configuration {
         if let Some(program) = environment.get("COPAL_DUCKDB") {
             settings.duckdb.program = Some(program.into());
         }
+        if let Some(folder) = environment.get("COPAL_POSTGRES_BIN") {
+            settings.postgres.bin = Some(folder.into());
+        }
         settings.state = environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("copal"));
         let mut notices = Vec::new();
         // Said to be plain, and it is that repository: a passphrase meant for others does not make it a surprise.

@@ -54,7 +54,7 @@ impl Copal {
             }
         };
         context.phase("storing", None);
-        let policy = self.settings.databases.get(self.named(database));
+        let policy = self.policy(database);
         let facts = BackupFacts {
             engine: subject.engine.name().to_owned(),
             engine_version: capture.engine_version,

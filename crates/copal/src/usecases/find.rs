@@ -7,6 +7,7 @@ use copal_core::{BackupId, Engine, FolderName, Source};
 use copal_repository::{Database, Manifest, Repository, RepositoryError};
 use copal_storage::lease::Holder;
 
+use super::names::member_folder;
 use super::{BackupChoice, Copal};
 use crate::{CopalError, ErrorKind, Result};
 
@@ -59,6 +60,11 @@ impl Copal {
             let name = database.parse().unwrap_or_else(|_| FolderName::nearest(database, 64));
             return Ok(Subject { name, display: database.to_owned(), source, engine, place });
         }
+        if let Some(source) = self.member(database) {
+            let engine = self.engines.of(&source)?;
+            let place = self.place(&source, &*engine)?;
+            return Ok(Subject { name: member_folder(database), display: database.to_owned(), source, engine, place });
+        }
         let source = self.source_or_path(database)?;
         let engine = self.engines.of(&source).map_err(|e| match e.kind() {
             ErrorKind::NotFound => e.with_hint(self.known_names_hint()),
@@ -88,7 +94,7 @@ impl Copal {
     /// A source as it is written into manifests: canonical, without secrets.
     fn place(&self, source: &Source, engine: &dyn Engine) -> Result<String> {
         if !engine.capabilities().is_file {
-            return Ok(source.redacted());
+            return Ok(self.server_place(source));
         }
         let path = canonical(&source.file_path());
         let text = path.to_str().ok_or_else(|| {
@@ -109,7 +115,8 @@ impl Copal {
     /// The same for reading: backups can be read although the database's record is damaged.
     pub(super) async fn found(&self, repository: &Repository, database: &str) -> Result<Found> {
         let unknown = |names: &[String]| {
-            let message = format!("the repository has no database {database:?}");
+            let shown = Source::parse(database).map_or_else(|_| database.to_owned(), |source| source.redacted());
+            let message = format!("the repository has no database {shown:?}");
             let nearest = crate::config::nearest(database, names.iter().map(String::as_str));
             let hint = match (nearest, names.len()) {
                 (Some(near), _) => format!("did you mean {near}? see: copal list"),
@@ -122,6 +129,8 @@ impl Copal {
         let named = self.named(database);
         if self.settings.databases.contains_key(named) {
             candidates.push(FolderName::nearest(named, 64));
+        } else if self.member(named).is_some() {
+            candidates.push(member_folder(named));
         } else if let Ok(name) = database.to_lowercase().parse() {
             candidates.push(name);
         }
@@ -131,7 +140,17 @@ impl Copal {
                 Some(scheme) => vec![scheme],
                 None => self.engines.of_files().collect(),
             };
-            if let Some(path) = canonical(&source.file_path()).to_str() {
+            let is_server = self.engines.of(&source).is_ok_and(|engine| !engine.capabilities().is_file);
+            if is_server && source.scheme().is_some() {
+                let name = short_name(&source);
+                candidates.push(automatic_name(&name, &self.server_place(&source)));
+                // Or it is one of a server that is configured as a whole.
+                let parents = self.settings.databases.keys().map(|parent| format!("{parent}.{name}"));
+                let is_it = |name: &String| {
+                    self.member(name).is_some_and(|known| self.server_place(&known) == self.server_place(&source))
+                };
+                candidates.extend(parents.filter(is_it).map(|name| member_folder(&name)));
+            } else if let Some(path) = canonical(&source.file_path()).to_str() {
                 let name = |engine| automatic_name(&short_name(&source), &format!("{engine}:{path}"));
                 candidates.extend(engines.into_iter().map(name));
             }
@@ -147,19 +166,14 @@ impl Copal {
 
     /// Where a backup comes from: as configured, if the database is, since a manifest knows no password.
     pub(super) fn source_of(&self, manifest: &Manifest) -> Result<Source> {
-        let configured = self.settings.databases.get(&manifest.body.name).map(|database| parse(&database.url));
+        let name = &manifest.body.name;
+        let configured = self.settings.databases.get(name).map(|database| parse(&database.url)).transpose()?;
         let recorded = parse(&manifest.body.source)?;
-        match configured {
-            Some(Ok(source))
-                if self
-                    .engines
-                    .of(&source)
-                    .is_ok_and(|e| !e.capabilities().is_file && source.redacted() == recorded.redacted()) =>
-            {
-                Ok(source)
-            }
-            _ => Ok(recorded),
-        }
+        let known = configured.or_else(|| self.member(name)).filter(|known| {
+            let is_server = self.engines.of(known).is_ok_and(|engine| !engine.capabilities().is_file);
+            is_server && self.server_place(known) == self.server_place(&recorded)
+        });
+        Ok(known.unwrap_or(recorded))
     }
 
     /// One backup of a database.
@@ -208,7 +222,17 @@ pub(super) fn canonical(path: &Path) -> PathBuf {
 }
 
 fn short_name(source: &Source) -> String {
-    let path = source.file_path();
+    let text = source.redacted();
+    let path = match text.split_once("://") {
+        // A server's: what the last slash is in front of, without parameters.
+        Some((_, rest)) if source.scheme().is_some_and(|scheme| !matches!(scheme, "sqlite" | "duckdb")) => {
+            let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+            PathBuf::from(
+                path.rsplit_once('/').map_or("database", |(_, name)| if name.is_empty() { "database" } else { name }),
+            )
+        }
+        _ => source.file_path(),
+    };
     path.file_stem().map_or_else(|| "database".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 

@@ -1,9 +1,10 @@
 //! One database, one name: a configured database is the same whether it is called by its name, its path or its URL.
 
-use copal_core::Source;
+use copal_core::{FolderName, Source};
 
-use super::Copal;
 use super::find::canonical;
+use super::{Copal, blocking};
+use crate::{DatabaseSettings, Result};
 
 impl Copal {
     /// The configured name of a database that was given by path or URL; anything else stays as it is.
@@ -17,16 +18,94 @@ impl Copal {
         configured.iter().find(|(_, settings)| is_same(&settings.url)).map_or(database, |(name, _)| name)
     }
 
+    /// The databases that are meant: those of a whole server (`postgres://host/*`), each by a name of its own, or the one itself.
+    pub async fn members(&self, database: &str) -> Result<Vec<String>> {
+        let named = self.named(database);
+        let text = self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str());
+        let one = || Ok(vec![database.to_owned()]);
+        let Some(source) = Source::parse(text).ok().filter(|source| source.member("").is_some()) else { return one() };
+        let Ok(engine) = self.engines.of(&source) else { return one() };
+        let asked = source.clone();
+        let Some(members) = blocking(move || engine.members(&asked)).await?? else { return one() };
+        let is_configured = self.settings.databases.contains_key(named);
+        let name = |member: copal_core::Member| match is_configured {
+            true => format!("{named}.{}", member.name),
+            // With its password, which only the text that was given has.
+            false => source.member(&member.name).map_or(member.name, |member| member.reveal()),
+        };
+        Ok(members.into_iter().map(name).collect())
+    }
+
+    /// The source of `<name>.<database>`, where `<name>` is configured as a whole server.
+    pub(super) fn member(&self, database: &str) -> Option<Source> {
+        let (parent, member) = self.parent(database)?;
+        Source::parse(&parent.url).ok()?.member(member)
+    }
+
+    /// The settings that a database goes by: its own, or those of the server that it is on.
+    pub(super) fn policy(&self, database: &str) -> Option<&DatabaseSettings> {
+        let named = self.named(database);
+        self.settings.databases.get(named).or_else(|| self.parent(named).map(|(parent, _)| parent))
+    }
+
+    /// The configured server of `<name>.<database>`, and the database; the longest name counts.
+    fn parent<'a>(&self, database: &'a str) -> Option<(&DatabaseSettings, &'a str)> {
+        if self.settings.databases.contains_key(database) {
+            return None;
+        }
+        let dots = database.char_indices().rev().filter(|(_, c)| *c == '.');
+        dots.map(|(at, _)| (database.get(..at).unwrap_or_default(), database.get(at + 1..).unwrap_or_default()))
+            .filter(|(_, member)| !member.is_empty())
+            .find_map(|(name, member)| {
+                let parent = self.settings.databases.get(name)?;
+                Source::parse(&parent.url).ok()?.member(member).map(|_| (parent, member))
+            })
+    }
+
     fn is_same_place(&self, a: &Source, b: &Source) -> bool {
         match (self.is_file(a), self.is_file(b)) {
             (true, true) => canonical(&a.file_path()) == canonical(&b.file_path()),
-            (false, false) => a.redacted() == b.redacted(),
+            (false, false) => self.server_place(a) == self.server_place(b),
             _ => false,
+        }
+    }
+
+    /// The place of a database on a server: one text for all spellings of its scheme, without secrets.
+    pub(super) fn server_place(&self, source: &Source) -> String {
+        let text = source.redacted();
+        let scheme = self.engines.of(source).ok().and_then(|engine| engine.capabilities().schemes.first().copied());
+        match (scheme, text.split_once(':')) {
+            (Some(scheme), Some((_, rest))) => format!("{scheme}:{rest}"),
+            _ => text,
         }
     }
 
     /// A path, or a URL of an engine whose databases are files.
     fn is_file(&self, source: &Source) -> bool {
         source.scheme().is_none() || self.engines.of(source).is_ok_and(|engine| engine.capabilities().is_file)
+    }
+}
+
+/// The folder of a database of a server: the name itself where that is one, else the nearest with six digits that tell
+/// apart what would be the same.
+pub(super) fn member_folder(name: &str) -> FolderName {
+    name.parse().unwrap_or_else(|_| {
+        let hash = blake3::hash(name.as_bytes()).to_hex();
+        let nearest = FolderName::nearest(name, 57);
+        format!("{nearest}-{}", hash.get(..6).unwrap_or_default()).parse().unwrap_or(nearest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_server_get_folders_of_their_own() {
+        let names =
+            ["s.shop", "s.Shop", "s.sh op", "s.sh-op", "s.\u{fc}", "s.-d", "s.a/b", &format!("s.{}", "x".repeat(63))];
+        let folders: std::collections::BTreeSet<_> = names.iter().map(|name| member_folder(name)).collect();
+        assert_eq!(folders.len(), names.len(), "{folders:?}");
+        assert_eq!(member_folder("s.shop").to_string(), "s.shop");
     }
 }

@@ -11,11 +11,7 @@ impl Copal {
     pub async fn prune(&self, database: &str, options: PruneOptions, context: &Context) -> Result<PruneOutcome> {
         let repository = self.repository().await?;
         let stored = self.stored(repository, database).await?;
-        let policy = self
-            .settings
-            .databases
-            .get(self.named(database))
-            .or_else(|| self.settings.databases.get(stored.name.as_str()));
+        let policy = self.policy(database).or_else(|| self.policy(stored.name.as_str()));
         let rules = PruneRules {
             keep: options.keep.or_else(|| policy.map(|p| p.keep.clone())).unwrap_or_default(),
             zone: self.settings.timezone.clone(),

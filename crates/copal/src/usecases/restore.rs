@@ -1,6 +1,6 @@
 //! Restoring a backup.
 
-use copal_core::{Context, RestoreRequest, Source};
+use copal_core::{Context, Engine, RestoreRequest, Source};
 use copal_repository::Summary;
 
 use super::find::Found;
@@ -24,16 +24,29 @@ impl Copal {
             Some(target) => Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?,
             None => self.source_of(&manifest)?,
         };
-        let fits = target.scheme().is_none_or(|scheme| engine.capabilities().schemes.contains(&scheme));
+        let can = engine.capabilities();
+        let fits = match target.scheme() {
+            Some("file") => can.archives,
+            Some(scheme) => can.schemes.contains(&scheme),
+            None => can.is_file,
+        };
         if !fits {
             let message = format!("a backup of {} cannot be restored to {target}", engine.name());
-            return Err(CopalError::new(ErrorKind::Usage, message));
+            let error = CopalError::new(ErrorKind::Usage, message);
+            return Err(match can.archives {
+                true => error.with_hint(format!("write {}://… or, for an archive, file:PATH", engine.name())),
+                false => error,
+            });
         }
+        refuse_impossible(&*engine, &options)?;
         let brief = marked(repository, &database, Summary::of(&manifest)).await?;
         let request = RestoreRequest {
             replace: options.replace,
             check: options.check,
             dry_run: options.dry_run,
+            keep_old: options.keep_old,
+            objects: options.objects.clone(),
+            expected: Some(manifest.body.inventory.clone()),
             ..RestoreRequest::new(target)
         };
         context.phase("restoring", Some(manifest.body.logical_bytes));
@@ -49,4 +62,22 @@ impl Copal {
             notes: [restored.notes, restored.check.impossible].concat(),
         })
     }
+}
+
+/// Refuses what this engine cannot do, before anything is done.
+fn refuse_impossible(engine: &dyn Engine, options: &RestoreOptions) -> Result<()> {
+    let can = engine.capabilities();
+    let refuse = |message: String| Err(CopalError::new(ErrorKind::Usage, message));
+    if !options.objects.is_empty() && !can.objects {
+        return refuse(format!("a backup of {} can only be restored as a whole", engine.name()));
+    }
+    if !options.objects.is_empty() && options.replace {
+        return refuse(
+            "tables are restored into the database that is there; --replace is for whole databases".to_owned(),
+        );
+    }
+    if options.keep_old && !can.keep_old {
+        return refuse(format!("{} cannot keep the old database; restore to another place with --to", engine.name()));
+    }
+    Ok(())
 }
