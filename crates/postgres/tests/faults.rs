@@ -227,6 +227,28 @@ fn a_killed_or_cancelled_restore_leaves_the_original() {
 }
 
 #[test]
+fn a_full_disk_in_the_server_leaves_the_original() {
+    let server = Server::start(15);
+    shop(&server);
+    if server.small_tablespace("small", 24).is_none() {
+        // Without the right to mount there is no small disk.
+        return;
+    }
+    // It has room for this once, not twice.
+    server.psql(
+        "shop",
+        "CREATE TABLE c TABLESPACE small AS SELECT id, repeat('x', 200) AS text FROM generate_series(1, 60000) AS id",
+    );
+    let backup = backup(&engine(), &server, "shop");
+    let error = restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::NoSpace, "{}", text(&error));
+    assert_serves(&server);
+    server.psql("shop", "DROP TABLE c");
+    restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap();
+    assert_serves(&server);
+}
+
+#[test]
 fn what_keeps_the_swap_is_told_and_nothing_is_changed() {
     let server = Server::start(15);
     shop(&server);
