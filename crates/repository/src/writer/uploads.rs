@@ -57,11 +57,9 @@ impl Uploads {
             }
             let bytes = Bytes::from(bytes);
             match storage.create(&path, bytes.clone()).await {
-                // Nobody else holds the bytes now, so this copies nothing.
-                Ok(version) => {
-                    drop(version);
-                    packs.give(bytes.into());
-                }
+                // Whose bytes a storage keeps is its own buffer from now on; to take them back would copy them.
+                Ok(_) if !bytes.is_unique() => {}
+                Ok(_) => packs.give(bytes.into()),
                 Err(error) => abort.set(error.into()),
             }
         }));
