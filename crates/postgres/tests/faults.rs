@@ -171,20 +171,15 @@ fn engine_of(server: &Server) -> PostgresEngine {
     common::engine_for(server)
 }
 
-/// Processes of this name that this one has started, and those that they have.
-fn descendants(name: &str) -> Vec<u32> {
-    let stat = |pid: u32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (start, rest) = text.rsplit_once(')')?;
-        let parent: u32 = rest.split_whitespace().nth(1)?.parse().ok()?;
-        Some((start.split_once('(')?.1.to_owned(), parent))
+/// Processes of this name that work for a server: other tests have theirs.
+fn programs_at(server: &Server, name: &str) -> Vec<u32> {
+    let port = format!("port='{}'", server.port());
+    let is_it = |pid: u32| {
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        read("comm").trim() == name && read("cmdline").contains(&port)
     };
     let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_ours = |pid: u32| {
-        std::iter::successors(stat(pid), |(_, parent)| stat(*parent)).any(|(_, parent)| parent == std::process::id())
-    };
-    pids.filter(|pid| stat(*pid).is_some_and(|(found, _)| found == name) && is_ours(*pid)).collect()
+    all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| is_it(*pid)).collect()
 }
 
 #[test]
@@ -209,7 +204,7 @@ fn a_killed_or_cancelled_restore_leaves_the_original() {
             if kill {
                 // Again and again: a killed one is tried once more.
                 while !restoring.is_finished() {
-                    for pid in descendants("pg_restore") {
+                    for pid in programs_at(&server, "pg_restore") {
                         let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
                     }
                     std::thread::sleep(Duration::from_millis(20));

@@ -82,6 +82,9 @@ fn single_tables_come_back_with_all_that_belongs_to_them() {
     let error = restore(&engine, &backup, &server, "shop", |r| r.objects = missing).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::NotFound);
     server.psql("shop", "DROP SCHEMA \"odd one\" CASCADE");
+    let missing = Objects { tables: vec![], schemas: vec!["odd".into()] };
+    let error = restore(&engine, &backup, &server, "shop", |r| r.objects = missing).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::NotFound);
     let schemas = Objects { tables: vec![], schemas: vec!["odd one".into()] };
     restore(&engine, &backup, &server, "shop", |r| r.objects = schemas).unwrap();
     assert_eq!(server.pg_dump_text("shop"), before);

@@ -69,19 +69,25 @@ pub(super) fn restore(
         return refuse(EngineErrorKind::Unsupported, message, &hint);
     }
     let archive = Archive::stage(content, target.engine.temporary.as_deref(), 1, target.context)?;
-    let mut list = Vec::new();
-    let mut command = programs.offline("pg_restore");
-    command.args(["--list", "--verbose"]).stdout(Stdio::piped());
-    archive.feed(command, content, target.context, &mut |mut running| {
-        if let Some(mut output) = running.output() {
-            let read = output.read_to_end(&mut list);
-            read.map_err(|e| EngineError::new(EngineErrorKind::Other, "pg_restore could not be read").because(e))?;
-        }
-        let context = copal_core::Context::silent();
-        believe("pg_restore", running, &target.shown, &context)
+    let list = |options: &[String]| -> EngineResult<String> {
+        let mut list = Vec::new();
+        let mut command = programs.offline("pg_restore");
+        command.arg("--list").args(options).stdout(Stdio::piped());
+        archive.feed(command, content, target.context, &mut |mut running| {
+            if let Some(mut output) = running.output() {
+                let read = output.read_to_end(&mut list);
+                read.map_err(|e| EngineError::new(EngineErrorKind::Other, "pg_restore could not be read").because(e))?;
+            }
+            believe("pg_restore", running, &target.shown, &copal_core::Context::silent())
+        })?;
+        Ok(String::from_utf8_lossy(&list).into_owned())
+    };
+    let entries = parse(&list(&["--verbose".to_owned()])?);
+    let chosen = choose(&entries, request, &mut |schema, table| {
+        let option = |name: &str, value: Option<&str>| value.map(|value| format!("--{name}={value}"));
+        let options: Vec<_> = option("schema", schema).into_iter().chain(option("table", table)).collect();
+        Ok(parse(&list(&options)?).iter().map(|entry| entry.id).collect())
     })?;
-    let entries = parse(&String::from_utf8_lossy(&list));
-    let chosen = choose(&entries, request)?;
     let mut notes = vec![format!("{} of {} entries of the archive", chosen.len(), entries.len())];
     if request.dry_run {
         let check = CheckReport::default();
@@ -126,8 +132,12 @@ fn parse(text: &str) -> Vec<Entry> {
     entries
 }
 
+/// Ids of the entries that `pg_restore` finds for a schema, a table, or both: names in its table of contents are not
+/// quoted, so only the program itself can tell them from what is beside them.
+type Find<'a> = &'a mut dyn FnMut(Option<&str>, Option<&str>) -> EngineResult<HashSet<u32>>;
+
 /// The ids of the chosen entries, in the archive's order.
-fn choose(entries: &[Entry], request: &RestoreRequest) -> EngineResult<Vec<u32>> {
+fn choose(entries: &[Entry], request: &RestoreRequest, find: Find<'_>) -> EngineResult<Vec<u32>> {
     let kinds = |kind: &str| {
         let kind = format!("{kind} ");
         move |entry: &&Entry| entry.text.starts_with(&kind)
@@ -139,24 +149,35 @@ fn choose(entries: &[Entry], request: &RestoreRequest) -> EngineResult<Vec<u32>>
     };
     let mut chosen = HashSet::new();
     for schema in &request.objects.schemas {
-        let before = chosen.len();
+        let found = find(Some(schema), None)?;
+        let inside: Vec<_> = entries
+            .iter()
+            .filter(|entry| found.contains(&entry.id))
+            .filter(|entry| PARTS.iter().chain(&MORE_PARTS).chain(&KINDS_IN_SCHEMAS).any(|kind| kinds(kind)(entry)))
+            .collect();
         let own = format!("SCHEMA - {schema} ");
-        chosen.extend(entries.iter().filter(|entry| entry.text.starts_with(&own)).map(|entry| entry.id));
-        let inside = entries.iter().filter(|entry| {
-            let kind = PARTS.iter().chain(&MORE_PARTS).chain(&KINDS_IN_SCHEMAS).find(|kind| kinds(kind)(entry));
-            kind.is_some_and(|kind| {
-                entry.text.get(kind.len() + 1..).is_some_and(|rest| rest.starts_with(&format!("{schema} ")))
+        // What is inside depends on its schema; an empty one has just an owner behind its name.
+        let is_own = |entry: &&Entry| {
+            entry.text.strip_prefix(&own).is_some_and(|owner| {
+                inside.iter().any(|other| other.depends.contains(&entry.id))
+                    || inside.is_empty() && !owner.contains(' ')
             })
-        });
-        chosen.extend(inside.map(|entry| entry.id));
+        };
+        let before = chosen.len();
+        chosen.extend(entries.iter().filter(is_own).chain(inside.iter().copied()).map(|entry| entry.id));
         if chosen.len() == before {
             return Err(missing("schema", schema));
         }
     }
     let mut tables = HashSet::new();
     for table in &request.objects.tables {
-        let candidates: Vec<_> = entries.iter().filter(|entry| is_table(entry) && is_named(entry, table)).collect();
-        match candidates.as_slice() {
+        let mut found = find(None, Some(&unquoted(table)))?;
+        for (at, _) in table.match_indices('.') {
+            let (schema, name) = (table.get(..at).unwrap_or_default(), table.get(at + 1..).unwrap_or_default());
+            found.extend(find(Some(&unquoted(schema)), Some(&unquoted(name)))?);
+        }
+        let found: Vec<_> = entries.iter().filter(|entry| is_table(entry) && found.contains(&entry.id)).collect();
+        match found.as_slice() {
             [one] => tables.insert(one.id),
             [] => return Err(missing("table", table)),
             _ => {
@@ -225,20 +246,10 @@ fn place_of(entry: &Entry) -> Option<&str> {
     rest.get(..=place.len())
 }
 
-/// Whether a table has this name: `schema.table` or `table`.
-fn is_named(entry: &Entry, name: &str) -> bool {
-    let Some(place) = place_of(entry) else { return false };
-    let place = place.trim_end();
-    let unquoted = |text: &str| {
-        text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).map_or(text.to_owned(), |t| t.replace("\"\"", "\""))
-    };
-    let with_schema = name.char_indices().filter(|(_, c)| *c == '.').any(|(at, _)| {
-        let (schema, table) = (name.get(..at).unwrap_or_default(), name.get(at + 1..).unwrap_or_default());
-        place == format!("{} {}", unquoted(schema), unquoted(table))
-    });
-    with_schema
-        || place.split_once(' ').is_some_and(|(_, table)| table == unquoted(name))
-        || place.ends_with(&format!(" {}", unquoted(name))) && place.len() > name.len() + 1 && !name.contains(' ')
+/// A name as SQL or people write it.
+fn unquoted(name: &str) -> String {
+    let inside = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.map_or_else(|| name.to_owned(), |inside| inside.replace("\"\"", "\""))
 }
 
 fn missing(what: &str, name: &str) -> EngineError {
@@ -281,7 +292,17 @@ mod tests {
     fn chosen(tables: &[&str], schemas: &[&str]) -> EngineResult<Vec<u32>> {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let objects = Objects { tables: owned(tables), schemas: owned(schemas) };
-        choose(&parse(LIST), &RestoreRequest { objects, ..RestoreRequest::new(Source::parse("postgres:x").unwrap()) })
+        let request = RestoreRequest { objects, ..RestoreRequest::new(Source::parse("postgres:x").unwrap()) };
+        choose(&parse(LIST), &request, &mut |schema, table| {
+            let ids: &[u32] = match (schema, table) {
+                (Some("odd schema"), None) => &[216, 3386, 215, 3216, 3375, 3389],
+                (Some("odd schema") | None, Some("T a b")) => &[216, 3375],
+                (None, Some("p")) => &[217, 3376],
+                (Some("public"), Some("gen")) => &[220],
+                _ => &[],
+            };
+            Ok(ids.iter().copied().collect())
+        })
     }
 
     #[test]
