@@ -17,9 +17,13 @@ mod home;
 mod interruption;
 #[path = "blackbox/journey.rs"]
 mod journey;
+#[path = "blackbox/killed.rs"]
+mod killed;
 #[path = "blackbox/mistakes.rs"]
 mod mistakes;
 #[path = "blackbox/postgres.rs"]
 mod postgres;
+#[path = "blackbox/s3.rs"]
+mod s3;
 #[path = "blackbox/usage.rs"]
 mod usage;

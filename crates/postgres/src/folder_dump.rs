@@ -13,6 +13,7 @@ use copal_storage::local_file::{free_space, writers_of};
 
 use crate::capture::{Dumped, Job, believe, pump, refused_by_sink};
 use crate::programs::Running;
+use crate::temporary::TemporaryFolder;
 use crate::view::Seen;
 use crate::{FOLDER, failure};
 
@@ -37,7 +38,7 @@ pub(crate) fn dump(
         EngineError::new(EngineErrorKind::Other, message).because(e)
     };
     require_room(&parent, job.bytes, jobs, context)?;
-    let folder = tempfile::Builder::new().prefix("copal-dump-").tempdir_in(&parent).map_err(failed)?;
+    let folder = TemporaryFolder::make(&parent, "dump").map_err(failed)?;
     let target = folder.path().join("dump");
     let mut command = job.command(seen);
     command.args(["--format=directory", &format!("--jobs={jobs}")]).arg("--file").arg(&target).stdout(Stdio::null());

@@ -43,7 +43,8 @@ pub(crate) fn facts(session: &mut Session, relations: &[Relation]) -> EngineResu
         ("statistics", in_schema("pg_statistic_ext", "stxnamespace", "")),
         ("text search configurations", in_schema("pg_ts_config", "cfgnamespace", "")),
         ("views", in_schema("pg_class", "relnamespace", " AND x.relkind = 'v'")),
-        ("indexes", of_relation("pg_index", "indrelid", "")),
+        // Those that a dump has: one whose concurrent creation failed is none.
+        ("indexes", of_relation("pg_index", "indrelid", " AND x.indisready AND (x.indisvalid OR c.relkind = 'p')")),
         ("constraints", of_relation("pg_constraint", "conrelid", " AND x.contype IN ('c', 'f', 'p', 'u', 'x')")),
         ("defaults", of_relation("pg_attrdef", "adrelid", "")),
         ("triggers", of_relation("pg_trigger", "tgrelid", " AND NOT x.tgisinternal")),

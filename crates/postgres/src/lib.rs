@@ -18,6 +18,7 @@ mod quote;
 mod relations;
 mod restore;
 mod session;
+mod temporary;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testing;
 mod view;

@@ -107,3 +107,15 @@ fn the_plain_archive_can_be_had() {
     assert!(status.success());
     assert_eq!(server.psql("by_hand", "SELECT count(*) FROM a"), "1000");
 }
+
+#[test]
+fn an_index_that_no_dump_has_is_not_missed() {
+    let server = Server::start(15);
+    server.create_database("shop");
+    server.psql("shop", "CREATE TABLE a AS SELECT generate_series(1, 10) AS id; CREATE INDEX broken ON a (id)");
+    // As a CREATE INDEX CONCURRENTLY that failed leaves it.
+    server.psql("shop", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass");
+    let backup = backup(&engine(), &server, "shop");
+    restore(&engine(), &backup, &server, "other", |_| {}).unwrap();
+    assert_eq!(server.psql("other", "SELECT count(*) FROM a"), "10");
+}

@@ -272,7 +272,7 @@ async fn require_nothing(storage: &Arc<dyn Storage>) -> Result<()> {
             Err(RepositoryError::damage(&layout::config(), problem)
                 .hint("bring copal.json back from another copy; creating a new one would not open these backups"))
         }
-        Err(e) if e.kind() == StorageErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == StorageErrorKind::NotFound && !e.is_storage_gone() => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

@@ -10,6 +10,7 @@ use copal_core::{AnyError, Content, Context, EngineError, EngineErrorKind, Engin
 use copal_storage::local_file::{free_space, require_space};
 
 use super::from_content;
+use crate::temporary::TemporaryFolder;
 use crate::{ARCHIVE, FOLDER};
 
 /// Room that is left on the disk, in bytes.
@@ -18,7 +19,7 @@ const SPARE: u64 = 256 << 20;
 /// Where the archive is.
 pub(super) enum Archive {
     /// In a file or folder that goes when this is dropped.
-    Staged { path: PathBuf, _folder: tempfile::TempDir },
+    Staged { path: PathBuf, _folder: TemporaryFolder },
     /// In the repository only.
     Piped,
 }
@@ -53,7 +54,7 @@ impl Archive {
         require_space(&place, needed).map_err(|e| no_room(&place, bytes, e))?;
         context.phase("staging", Some(bytes));
         let failed = |e: std::io::Error| no_room(&place, bytes, e);
-        let folder = tempfile::Builder::new().prefix("copal-restore-").tempdir_in(&place).map_err(failed)?;
+        let folder = TemporaryFolder::make(&place, "restore").map_err(failed)?;
         let path = folder.path().join("archive");
         if whole.is_some() {
             write(content, ARCHIVE, &path, bytes, context)?;
