@@ -49,6 +49,7 @@ bench-postgres: prepare ## A PostgreSQL of 1.5 GB, beside pg_dump and pg_restore
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-duckdb --test hammer
+	COPAL_TEST_ROUNDS=20 cargo test -p copal-postgres --all-features --test under_load
 
 fmt:
 	cargo fmt --all

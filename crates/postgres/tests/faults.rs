@@ -182,14 +182,26 @@ fn programs_at(server: &Server, name: &str) -> Vec<u32> {
     all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| is_it(*pid)).collect()
 }
 
+/// What happens to a restore while it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Its `pg_restore` is killed, again and again: a killed one is tried once more.
+    Killed,
+    /// Its sessions are ended by somebody.
+    Disconnected,
+    /// The user interrupts it.
+    Cancelled,
+}
+
 #[test]
-fn a_killed_or_cancelled_restore_leaves_the_original() {
+fn a_killed_disconnected_or_cancelled_restore_leaves_the_original() {
     let server = Server::start(15);
     shop(&server);
     let engine = engine();
     let backup = backup(&engine, &server, "shop");
     let at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^copal_restore_' AND state = 'active'";
-    for kill in [true, false] {
+    let end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname ~ '^copal_restore_'";
+    for fault in [Fault::Killed, Fault::Disconnected, Fault::Cancelled] {
         let token = CancelToken::default();
         let context = Context { cancel: token.clone(), ..Context::silent() };
         let error = std::thread::scope(|scope| {
@@ -201,20 +213,21 @@ fn a_killed_or_cancelled_restore_leaves_the_original() {
             while server.psql("postgres", at_work) == "0" {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            if kill {
-                // Again and again: a killed one is tried once more.
-                while !restoring.is_finished() {
-                    for pid in programs_at(&server, "pg_restore") {
-                        let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+            while !restoring.is_finished() {
+                match fault {
+                    Fault::Killed => {
+                        for pid in programs_at(&server, "pg_restore") {
+                            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+                        }
                     }
-                    std::thread::sleep(Duration::from_millis(20));
+                    Fault::Disconnected => drop(server.try_psql("postgres", end_all)),
+                    Fault::Cancelled => token.cancel(),
                 }
-            } else {
-                token.cancel();
+                std::thread::sleep(Duration::from_millis(20));
             }
             restoring.join().unwrap()
         });
-        assert!(kill || error.kind == EngineErrorKind::Cancelled, "{}", text(&error));
+        assert!(fault != Fault::Cancelled || error.kind == EngineErrorKind::Cancelled, "{}", text(&error));
         assert_serves(&server);
     }
     restore(&engine, &backup, &server, "shop", |request| request.replace = true).unwrap();
