@@ -181,7 +181,8 @@ impl Job<'_> {
     /// Streams an archive of the view into the sink; the stream, which is not finished yet.
     fn dump(&self, seen: &Seen, sink: &mut dyn Sink) -> Result<Option<FileHandle>, Dumped> {
         let context = self.context;
-        let mut command = self.command(seen);
+        let mut command = self.programs.streaming("pg_dump", self.address);
+        self.put_options(&mut command, seen);
         command.arg("--format=custom").stdout(Stdio::piped());
         let mut running = Running::start(command)?;
         let stream = sink.begin_stream(ARCHIVE).map_err(|e| refused_by_sink(e, context))?;
@@ -199,14 +200,12 @@ impl Job<'_> {
         believed.map(|()| Some(stream)).map_err(|error| Dumped { stream: Some(stream), ..error.into() })
     }
 
-    /// `pg_dump` in the view, all but its format and output.
-    pub(crate) fn command(&self, seen: &Seen) -> Command {
-        let mut command = self.programs.command("pg_dump", self.address);
+    /// Options of a `pg_dump` in the view, all but its format and output.
+    pub(crate) fn put_options(&self, command: &mut Command, seen: &Seen) {
         command.args(["--compress=0", "--no-sync"]).arg(format!("--snapshot={}", seen.snapshot)).stdin(Stdio::null());
         command
             .arg(format!("--lock-wait-timeout={}", milliseconds(self.engine.lock_wait)))
             .env("PGAPPNAME", &seen.mark);
-        command
     }
 }
 

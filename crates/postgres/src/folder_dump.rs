@@ -40,7 +40,8 @@ pub(crate) fn dump(
     require_room(&parent, job.bytes, jobs, context)?;
     let folder = TemporaryFolder::make(&parent, "dump").map_err(failed)?;
     let target = folder.path().join("dump");
-    let mut command = job.command(seen);
+    let mut command = job.programs.command("pg_dump", job.address);
+    job.put_options(&mut command, seen);
     command.args(["--format=directory", &format!("--jobs={jobs}")]).arg("--file").arg(&target).stdout(Stdio::null());
     let mut running = Running::start(command)?;
     let mut given = BTreeSet::new();
