@@ -22,8 +22,12 @@ pub(crate) async fn stored(copal: &Copal, output: &Output) -> Result<Vec<String>
     let listings = copal.list(None).await?;
     let configured = copal.settings().databases.keys();
     let configured: BTreeMap<_, _> = configured.map(|name| (FolderName::nearest(name, 64), name)).collect();
-    let is_there = |folder: &FolderName| listings.iter().any(|listing| listing.database == *folder);
-    for (_, name) in configured.iter().filter(|(folder, _)| !is_there(folder)) {
+    let is_there = |folder: &FolderName, name: &str| {
+        let members = copal.is_whole_server(name).then(|| format!("{folder}."));
+        let is_member = |found: &FolderName| members.as_ref().is_some_and(|start| found.as_str().starts_with(start));
+        listings.iter().any(|listing| listing.database == *folder || is_member(&listing.database))
+    };
+    for (_, name) in configured.iter().filter(|(folder, name)| !is_there(folder, name)) {
         output.warning(&format!("{name} is configured and has no backup yet"));
     }
     let name = |folder: &FolderName| configured.get(folder).map_or_else(|| folder.to_string(), |name| (*name).clone());

@@ -77,6 +77,9 @@ impl Engines {
     }
 }
 
+/// The schemes of URLs that name files, for those who read a configuration and have no engines yet.
+pub(crate) const FILE_SCHEMES: [&str; 2] = ["sqlite", "duckdb"];
+
 /// Files whose beginning was read, by device and inode.
 ///
 /// Their descriptors stay open for as long as the file has a name: closing one would drop the POSIX locks that an engine or
@@ -134,5 +137,12 @@ mod tests {
         assert!(LOOKED_AT.lock().unwrap().contains_key(&(metadata.dev(), metadata.ino())));
         assert_eq!(read_beginning(folder.path()).unwrap_err().kind(), ErrorKind::Usage);
         assert_eq!(read_beginning(&folder.path().join("b")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_schemes_of_files_are_those_of_the_engines() {
+        let engines = Engines::new(&Settings::new("/repository"));
+        let files = engines.0.iter().map(|engine| engine.capabilities()).filter(|can| can.is_file);
+        assert!(files.flat_map(|can| can.schemes).eq(&FILE_SCHEMES));
     }
 }

@@ -68,6 +68,12 @@ fn every_database_of_a_server_is_backed_up() {
     let listing = home.good(&["list", "--json"]).json();
     assert_eq!(listing["results"].as_array().unwrap().len(), 10, "{listing}");
     assert_eq!(home.ids("srv.shop").len(), 2);
+    let verified = home.good(&["verify"]);
+    assert!(!verified.stderr.contains("no backup yet"), "{}", verified.stderr);
+    let doctor = home.good(&["doctor"]);
+    assert!(doctor.stdout.contains("srv.shop\n") && !doctor.stdout.contains("no backup yet"), "{}", doctor.stdout);
+    let typed = home.run(&["doctor", &server.url("*")]);
+    assert_is_secret(&home, &[&typed.stdout, &typed.stderr]);
     home.good(&["prune", "srv.shop"]);
     assert_eq!((home.ids("srv.shop").len(), home.ids("srv.Shop").len()), (1, 2));
     server.psql("it's \"odd\"/ü", "DELETE FROM item");

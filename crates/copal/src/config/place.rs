@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use copal_core::Source;
 
+use crate::engines::FILE_SCHEMES;
+
 /// What relative places are relative to.
 pub(super) struct Base {
     /// The folder of the configuration file.
@@ -34,10 +36,11 @@ impl Base {
         let Ok(source) = Source::parse(text) else { return text.to_owned() };
         let path = source.file_path();
         match text.split_once(':') {
+            Some(_) if source.scheme().is_some_and(|scheme| !FILE_SCHEMES.contains(&scheme)) => text.to_owned(),
             Some((scheme, rest)) if source.scheme().is_some() => {
-                // `//` followed by a name is a server, or an engine's own affair; `:memory:` and the like are no files.
-                let is_server = rest.starts_with("//") && !rest.starts_with("///");
-                if is_server || path.is_absolute() || rest.is_empty() || rest.starts_with(':') {
+                // `//` followed by a name is the engine's own affair; `:memory:` and the like are no files.
+                let has_host = rest.starts_with("//") && !rest.starts_with("///");
+                if has_host || path.is_absolute() || rest.is_empty() || rest.starts_with(':') {
                     return text.to_owned();
                 }
                 format!("{scheme}:{}", self.path(&path).display())
@@ -65,6 +68,9 @@ mod tests {
             ("sqlite:////var/app.db", "sqlite:////var/app.db"),
             ("sqlite:~/app.db", "sqlite:/home/x/app.db"),
             ("postgres://u@h/db", "postgres://u@h/db"),
+            ("postgres:///db?host=/run/pg", "postgres:///db?host=/run/pg"),
+            ("postgres:service=prod", "postgres:service=prod"),
+            ("postgresql+asyncpg:///db", "postgresql+asyncpg:///db"),
         ] {
             assert_eq!(base.url(text), expected, "{text}");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use copal_core::Source;
 use copal_repository::Repository;
 
 use super::open::probe_folder;
@@ -22,6 +23,11 @@ fn problem(error: &crate::CopalError) -> Finding {
         message = format!("{message}: {cause}");
     }
     Finding { severity: Severity::Problem, message, remedy: error.hint().map(str::to_owned) }
+}
+
+/// A name or URL as people may see it.
+fn shown(name: &str) -> String {
+    Source::parse(name).map_or_else(|_| name.to_owned(), |source| source.redacted())
 }
 
 impl Copal {
@@ -51,8 +57,17 @@ impl Copal {
             diagnoses.push(Diagnosis { subject: "configuration".into(), findings: vec![finding] });
         }
         for name in names {
-            let findings = self.diagnose_database(repository, &name).await;
-            diagnoses.push(Diagnosis { subject: name, findings });
+            let members = match self.members(&name).await {
+                Ok(members) => members,
+                Err(error) => {
+                    diagnoses.push(Diagnosis { subject: shown(&name), findings: vec![problem(&error)] });
+                    continue;
+                }
+            };
+            for name in members {
+                let findings = self.diagnose_database(repository, &name).await;
+                diagnoses.push(Diagnosis { subject: shown(&name), findings });
+            }
         }
         Ok(diagnoses)
     }
@@ -106,7 +121,7 @@ impl Copal {
                     });
                 }
                 match listing.backups.last() {
-                    None => findings.push(warning("there is no backup yet", format!("copal backup {name}"))),
+                    None => findings.push(warning("there is no backup yet", format!("copal backup {}", shown(name)))),
                     Some(newest) => findings.push(good(format!(
                         "{} backups, the newest is {}{}",
                         listing.backups.len(),
@@ -115,7 +130,8 @@ impl Copal {
                     ))),
                 }
                 if !listing.backups.is_empty() && !listing.backups.iter().any(|b| b.verified) {
-                    findings.push(warning("no backup was ever verified", format!("copal verify {name} --drill")));
+                    findings
+                        .push(warning("no backup was ever verified", format!("copal verify {} --drill", shown(name))));
                 }
             }
         }

@@ -9,6 +9,7 @@ use copal_storage::lease::Holder;
 
 use super::names::member_folder;
 use super::{BackupChoice, Copal};
+use crate::engines::FILE_SCHEMES;
 use crate::{CopalError, ErrorKind, Result};
 
 /// A database to back up.
@@ -225,7 +226,7 @@ fn short_name(source: &Source) -> String {
     let text = source.redacted();
     let path = match text.split_once("://") {
         // A server's: what the last slash is in front of, without parameters.
-        Some((_, rest)) if source.scheme().is_some_and(|scheme| !matches!(scheme, "sqlite" | "duckdb")) => {
+        Some((_, rest)) if source.scheme().is_some_and(|scheme| !FILE_SCHEMES.contains(&scheme)) => {
             let path = rest.split_once('?').map_or(rest, |(path, _)| path);
             PathBuf::from(
                 path.rsplit_once('/').map_or("database", |(_, name)| if name.is_empty() { "database" } else { name }),

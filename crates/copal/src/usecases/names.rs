@@ -36,6 +36,12 @@ impl Copal {
         Ok(members.into_iter().map(name).collect())
     }
 
+    /// Whether a configured name stands for all databases of a server.
+    pub fn is_whole_server(&self, name: &str) -> bool {
+        let configured = self.settings.databases.get(name).and_then(|settings| Source::parse(&settings.url).ok());
+        configured.is_some_and(|source| source.member("").is_some())
+    }
+
     /// The source of `<name>.<database>`, where `<name>` is configured as a whole server.
     pub(super) fn member(&self, database: &str) -> Option<Source> {
         let (parent, member) = self.parent(database)?;
