@@ -13,9 +13,13 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::streams::{push_stream, read_stream};
 use common::{HastyClock, RecoveryKey, copy_folder, database, file_bytes, hasty, keep_last};
 use copal_core::{BackupId, Context};
-use copal_repository::{Repository, RepositoryError, RepositoryErrorKind};
+use copal_repository::{
+    BackupFacts, BackupSink, CommittedBackup, Database, Manifest, Repository, RepositoryError, RepositoryErrorKind,
+    WriteOptions,
+};
 use copal_storage::fault::{Action, Fault, FaultStorage};
 use copal_storage::{MemoryStorage, Method, ObjectPath, RetryPolicy, Retrying, Storage, StorageErrorKind};
 use futures::StreamExt;
@@ -63,6 +67,31 @@ fn contents(i: u64) -> Vec<u8> {
     bytes
 }
 
+/// Backs up the bytes twice: as pages, and as a stream.
+async fn backup(
+    repository: &Repository,
+    database: &Database,
+    bytes: &[u8],
+    pin: bool,
+) -> Result<CommittedBackup, RepositoryError> {
+    let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
+    let facts = BackupFacts { pin, ..BackupFacts::default() };
+    let bytes = bytes.to_vec();
+    let push = Box::new(move |sink: &mut BackupSink| {
+        common::push(sink, &bytes, PAGE)?;
+        push_stream(sink, "dump", &bytes, 10_000)
+    });
+    common::backup_pushed(repository, database, &options, facts, push, &Context::silent()).await
+}
+
+/// What both bring back.
+async fn restore(repository: &Repository, database: &Database, manifest: Manifest) -> Result<Vec<u8>, RepositoryError> {
+    let streamed = read_stream(repository, database, &manifest, "dump").await?;
+    let bytes = common::restore(repository, database, manifest).await?;
+    assert!(streamed == bytes, "the stream restores other bytes than the pages");
+    Ok(bytes)
+}
+
 /// What there is before the operation: nothing, a repository, or three backups of which the first is pinned.
 struct Fixture {
     memory: MemoryStorage,
@@ -84,7 +113,7 @@ impl Fixture {
                 let database = database(&repository, "a").await;
                 for i in 0..3 {
                     let bytes = contents(i);
-                    let made = common::backup(&repository, &database, &bytes, PAGE).await.unwrap();
+                    let made = backup(&repository, &database, &bytes, false).await.unwrap();
                     backups.push((made.manifest.header.backup, bytes));
                 }
                 repository.set_pinned(&database, &backups[0].0, true, &Context::silent()).await.unwrap();
@@ -112,12 +141,9 @@ impl Fixture {
         match operation {
             Operation::Init => Ok(()),
             Operation::FirstBackup | Operation::SecondBackup => {
-                common::backup(&repository, &database, &contents(5), PAGE).await.map(|_| ())
+                backup(&repository, &database, &contents(5), false).await.map(|_| ())
             }
-            Operation::PinnedBackup => {
-                let facts = copal_repository::BackupFacts { pin: true, ..Default::default() };
-                common::backup_with(&repository, &database, &contents(5), PAGE, facts).await.map(|_| ())
-            }
+            Operation::PinnedBackup => backup(&repository, &database, &contents(5), true).await.map(|_| ()),
             Operation::Prune => repository.prune(&database, &keep_last(1), &context).await.map(|_| ()),
             Operation::Pin => repository.set_pinned(&database, &self.backups[1].0, true, &context).await,
             Operation::Unpin => repository.set_pinned(&database, &self.backups[0].0, false, &context).await,
@@ -239,15 +265,15 @@ impl Case<'_> {
             let manifest = repository.manifest(&database, id).await?;
             let expected =
                 fixture.backups.iter().find(|(old, _)| old == id).map_or_else(|| contents(5), |(_, b)| b.clone());
-            let restored = common::restore(&repository, &database, manifest.clone()).await?;
+            let restored = restore(&repository, &database, manifest.clone()).await?;
             self.check("a backup restores other bytes", restored == expected, id);
             let damaged = repository.verify(&database, manifest, &context).await?;
             self.check("a backup is damaged", damaged.is_empty(), &damaged);
         }
         let bytes = contents(6);
-        let made = common::backup(&repository, &database, &bytes, PAGE).await?;
+        let made = backup(&repository, &database, &bytes, false).await?;
         self.check("the next backup meets no damage", made.damaged.is_empty(), &made.damaged);
-        let restored = common::restore(&repository, &database, made.manifest).await?;
+        let restored = restore(&repository, &database, made.manifest).await?;
         self.check("the next backup restores other bytes", restored == bytes, &());
         repository.prune(&database, &keep_last(100), &context).await?;
         self.expect_no_garbage(memory, &repository, &database).await?;

@@ -8,7 +8,7 @@ pub mod streams;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use copal_core::{Content, Context, DatabaseRecord, PageFileSpec, Secret, Sink, WriteAt};
+use copal_core::{AnyError, Content, Context, DatabaseRecord, PageFileSpec, Secret, Sink, WriteAt};
 use copal_repository::{
     BackupFacts, BackupSink, CommittedBackup, Database, Manifest, Repository, RepositoryError, RepositoryOptions,
     StateFolder, Unlock, WriteOptions,
@@ -86,7 +86,7 @@ pub async fn database(repository: &Repository, name: &str) -> Database {
     }
 }
 
-pub fn push(sink: &mut BackupSink, bytes: &[u8], page_size: usize) -> Result<(), copal_core::AnyError> {
+pub fn push(sink: &mut BackupSink, bytes: &[u8], page_size: usize) -> Result<(), AnyError> {
     let spec = PageFileSpec { name: "main.db".into(), page_size: page_size as u32, head_length: 0 };
     let file = sink.begin(&spec)?;
     let run = page_size * 100;
@@ -123,10 +123,25 @@ pub async fn backup_under(
     facts: BackupFacts,
     context: &Context,
 ) -> Result<CommittedBackup, RepositoryError> {
-    let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
-    let (session, mut sink) = repository.begin_backup(database, &options, context).await?;
     let bytes = bytes.to_vec();
-    let pushed = tokio::task::spawn_blocking(move || (push(&mut sink, &bytes, page_size), sink)).await.unwrap();
+    let push = Box::new(move |sink: &mut BackupSink| push(sink, &bytes, page_size));
+    let options = WriteOptions { workers: Some(2), ..WriteOptions::default() };
+    backup_pushed(repository, database, &options, facts, push, context).await
+}
+
+/// What is pushed into a sink.
+pub type Push = Box<dyn FnOnce(&mut BackupSink) -> Result<(), AnyError> + Send>;
+
+pub async fn backup_pushed(
+    repository: &Repository,
+    database: &Database,
+    options: &WriteOptions,
+    facts: BackupFacts,
+    push: Push,
+    context: &Context,
+) -> Result<CommittedBackup, RepositoryError> {
+    let (session, mut sink) = repository.begin_backup(database, options, context).await?;
+    let pushed = tokio::task::spawn_blocking(move || (push(&mut sink), sink)).await.unwrap();
     match pushed {
         (Ok(()), sink) => session.commit(sink, facts, context).await,
         (Err(error), sink) => {

@@ -3,12 +3,10 @@
 use std::sync::Mutex;
 
 use copal_core::{AnyError, Content, Context, PageFileSpec, Sink};
-use copal_repository::{BackupFacts, BackupSink, Database, Manifest, Repository, RepositoryError, WriteOptions};
+use copal_repository::{BackupFacts, Database, Manifest, Repository, RepositoryError, WriteOptions};
 
+pub use super::Push;
 use super::Target;
-
-/// What is pushed into a sink.
-pub type Push = Box<dyn FnOnce(&mut BackupSink) -> Result<(), AnyError> + Send>;
 
 /// Gives a stream to a sink in parts of this size.
 pub fn push_stream(sink: &mut dyn Sink, name: &str, bytes: &[u8], part: usize) -> Result<(), AnyError> {
@@ -37,16 +35,8 @@ pub async fn backup_pushed(
     options: &WriteOptions,
     push: Push,
 ) -> Result<Manifest, RepositoryError> {
-    let context = Context::silent();
-    let (session, mut sink) = repository.begin_backup(database, options, &context).await?;
-    let pushed = tokio::task::spawn_blocking(move || (push(&mut sink), sink)).await.unwrap();
-    match pushed {
-        (Ok(()), sink) => session.commit(sink, BackupFacts::default(), &context).await.map(|c| c.manifest),
-        (Err(error), sink) => {
-            session.abandon(Some(sink)).await;
-            Err(*error.downcast::<RepositoryError>().unwrap())
-        }
-    }
+    let (facts, context) = (BackupFacts::default(), Context::silent());
+    super::backup_pushed(repository, database, options, facts, push, &context).await.map(|made| made.manifest)
 }
 
 /// The bytes of a stream, which come the same in order and by offsets; an error is the same both ways, too.
