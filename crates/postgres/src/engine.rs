@@ -153,7 +153,13 @@ impl Engine for PostgresEngine {
         let name = restore::passing_name("drill");
         let target = address.with_database(&name);
         let engine = self.clone();
-        let discard = move || restore::drop_passing(&engine, &address, &name);
+        let mut holder = self.connect_to_server(&address, &Context::silent())?;
+        restore::hold(&mut holder, &name)?;
+        let discard = move || {
+            let dropped = restore::drop_passing(&engine, &address, &name);
+            drop(holder);
+            dropped
+        };
         Ok(Scratch { source: target.source()?, discard: Box::new(discard) })
     }
 }

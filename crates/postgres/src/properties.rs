@@ -25,7 +25,7 @@ pub(crate) struct Properties {
     locale: Option<String>,
     icu_rules: Option<String>,
     connection_limit: i64,
-    comment: Option<String>,
+    pub(crate) comment: Option<String>,
     /// Size in bytes, all files of it.
     pub(crate) bytes: u64,
     settings: Vec<Setting>,
@@ -113,13 +113,10 @@ impl Properties {
         text
     }
 
-    /// The statements that give the database of this name its settings, comment, grants, limit and owner.
+    /// The statements that give the database of this name its settings, grants, limit and owner.
     pub(crate) fn apply(&self, name: &str) -> Vec<String> {
         let database = identifier(name);
         let mut statements = Vec::new();
-        if let Some(comment) = &self.comment {
-            statements.push(format!("COMMENT ON DATABASE {database} IS {}", literal(comment)));
-        }
         for Setting { role, text } in &self.settings {
             let Some((key, value)) = text.split_once('=') else { continue };
             let whose = role.as_ref().map_or(String::new(), |role| format!("ROLE {} IN ", identifier(role)));

@@ -32,6 +32,19 @@ pub(crate) fn passing_name(purpose: &str) -> String {
     format!("copal_{purpose}_{:012x}", rand::random::<u64>() >> 16)
 }
 
+/// Whether a database of this name is not there to stay.
+fn is_passing(name: &str) -> bool {
+    let number = name.strip_prefix("copal_restore_").or_else(|| name.strip_prefix("copal_drill_"));
+    number.is_some_and(|n| n.len() == 12 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// Holds a passing name until the session ends, so that nobody takes the database for one that was left.
+pub(crate) fn hold(server: &mut Session, passing: &str) -> EngineResult<()> {
+    #[derive(Deserialize)]
+    struct Locked {}
+    server.rows::<Locked>(&format!("SELECT pg_catalog.pg_advisory_lock({})", lock_of(passing))).map(|_| ())
+}
+
 /// Where the restored database goes.
 struct Target<'a> {
     engine: &'a PostgresEngine,
@@ -84,20 +97,15 @@ pub(crate) fn restore(
         Ok(check) => check,
         Err(error) => return Err(target.give_up(&passing, error)),
     };
-    let old = match exists {
-        true => match swap::swap(&target, &mut server, &passing, request.keep_old) {
-            Ok(old) => old,
-            Err(error) => return Err(target.give_up(&passing, error)),
-        },
-        false => {
-            let renamed = format!("ALTER DATABASE {} RENAME TO {}", identifier(&passing), identifier(&target.name));
-            if let Err(error) = server.run(&renamed) {
-                return Err(target.give_up(&passing, error));
-            }
-            None
-        }
+    let comment = target.comment(&properties);
+    let placed = match exists {
+        true => swap::swap(&target, &mut server, &passing, &comment, request.keep_old),
+        false => swap::name(&target, &mut server, &passing, &comment),
     };
-    notes.extend(old);
+    match placed {
+        Ok(note) => notes.extend(note),
+        Err(error) => return Err(target.give_up(&passing, error)),
+    }
     Ok(Restored { target: target.shown, replaced: exists, check, notes })
 }
 
@@ -143,6 +151,16 @@ impl Target<'_> {
         Ok(())
     }
 
+    /// The comment that the database gets with its name: its own, but for one that is not there to stay.
+    fn comment(&self, properties: &Properties) -> String {
+        let comment = match is_passing(&self.name) {
+            true => Some(UNFINISHED),
+            false => properties.comment.as_deref(),
+        };
+        let comment = comment.map_or_else(|| "NULL".to_owned(), literal);
+        format!("COMMENT ON DATABASE {} IS {comment}", identifier(&self.name))
+    }
+
     /// Removes what was restored so far; the error that led here is what counts.
     fn give_up(&self, passing: &str, error: EngineError) -> EngineError {
         // With a connection of its own: the other may be lost, or its operation cancelled.
@@ -180,7 +198,8 @@ pub(crate) fn drop_passing(engine: &PostgresEngine, address: &Address, name: &st
     server.run(&drop)
 }
 
-/// Drops databases that killed restores and drills have left: those whose maker's lock is free.
+/// Drops databases that killed restores and drills have left: those whose maker's lock is free, and which bear no comment of
+/// somebody else's. One may have been killed before it gave its own.
 fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> EngineResult<Vec<String>> {
     #[derive(Deserialize)]
     struct Left {
@@ -189,7 +208,7 @@ fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> En
     let mut notes = Vec::new();
     let left: Vec<Left> = server.rows(&format!(
         "SELECT datname AS name FROM pg_catalog.pg_database d WHERE datname ~ {} AND pg_catalog.pg_has_role(datdba, 'USAGE') \
-         AND pg_catalog.shobj_description(d.oid, 'pg_database') = {} \
+         AND coalesce(pg_catalog.shobj_description(d.oid, 'pg_database') = {}, true) \
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = d.datname)",
         literal(PASSING_NAME),
         literal(UNFINISHED)

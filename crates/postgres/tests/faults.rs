@@ -277,10 +277,22 @@ fn what_a_killed_restore_left_is_dropped_by_the_next() {
     let backup = backup(&engine(), &server, "shop");
     server.create_database("copal_restore_0123456789ab");
     server.psql("postgres", "COMMENT ON DATABASE copal_restore_0123456789ab IS 'copal: being restored; dropped by the next restore if its maker is gone'");
+    // Killed before it could say what it is, and in a drill.
+    server.create_database("copal_restore_0123456789ac");
+    server.create_database("copal_drill_0123456789ad");
     server.create_database("copal_restore_somebody");
-    let restored = restore(&engine(), &backup, &server, "other", |_| {}).unwrap();
-    assert!(restored.notes.iter().any(|note| note.contains("0123456789ab")), "{restored:?}");
-    assert_eq!(databases(&server), "copal_restore_somebody,other,postgres,shop");
+    server.create_database("copal_restore_0123456789ae");
+    server.psql("postgres", "COMMENT ON DATABASE copal_restore_0123456789ae IS 'mine'");
+    // A drill that is alive, between its restore and its look.
+    let alive = engine().scratch(&source(&server, "shop"), std::path::Path::new("/")).unwrap();
+    let restored = engine().restore(&backup, &RestoreRequest::new(alive.source.clone()), &Context::silent()).unwrap();
+    restore(&engine(), &backup, &server, "other", |_| {}).unwrap();
+    for name in ["0123456789ab", "0123456789ac", "0123456789ad"] {
+        assert!(restored.notes.iter().any(|note| note.contains(name)), "{name}: {restored:?}");
+    }
+    engine().inventory(&alive.source, &Context::silent()).unwrap();
+    (alive.discard)().unwrap();
+    assert_eq!(databases(&server), "copal_restore_0123456789ae,copal_restore_somebody,other,postgres,shop");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use copal_core::{CheckReport, Content, Difference, EngineErrorKind, EngineResult, RestoreRequest};
 
-use super::{Archive, Target, UNFINISHED, drop_passing, lock_of};
+use super::{Archive, Target, UNFINISHED, drop_passing, hold};
 use crate::engine::corrupt;
 use crate::programs::{Installation, Running};
 use crate::properties::Properties;
@@ -31,9 +31,7 @@ impl Target<'_> {
         let programs = self.programs.for_restore(server.major(), properties.dumped_by)?;
         let jobs = self.jobs();
         let archive = Archive::stage(content, self.engine.temporary.as_deref(), jobs, self.context)?;
-        #[derive(serde::Deserialize)]
-        struct Locked {}
-        let _: Vec<Locked> = server.rows(&format!("SELECT pg_catalog.pg_advisory_lock({})", lock_of(passing)))?;
+        hold(server, passing)?;
         let address = self.address.with_database(passing);
         let database = identifier(passing);
         let mut jobs = if matches!(archive, Archive::Staged { .. }) { jobs } else { 1 };
@@ -74,7 +72,6 @@ impl Target<'_> {
             }
         }
         drop(session);
-        server.run(&format!("COMMENT ON DATABASE {database} IS NULL"))?;
         server.run(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"))?;
         for statement in properties.apply(passing) {
             server.run(&statement)?;

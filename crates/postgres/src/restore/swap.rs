@@ -15,11 +15,29 @@ const MOST_NAME: usize = 63;
 /// How often the swap is tried when it is kept from it.
 const TRIES: u32 = 3;
 
+/// Gives `passing` the target's name, which no database has. The database says what it is until it has its name.
+pub(super) fn name(
+    target: &Target<'_>,
+    server: &mut Session,
+    passing: &str,
+    comment: &str,
+) -> EngineResult<Option<String>> {
+    server.run("BEGIN")?;
+    let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(passing), identifier(&target.name));
+    let named = server.run(&rename).and_then(|()| server.run(comment));
+    if named.is_err() {
+        // Its locks would be in the way of dropping what was restored; a session that is lost has none.
+        let _ = server.try_run("ROLLBACK");
+    }
+    named.and_then(|()| commit(target, server, passing)).map(|()| None)
+}
+
 /// Gives `passing` the target's name, and the old database another; a note about what became of that.
 pub(super) fn swap(
     target: &Target<'_>,
     server: &mut Session,
     passing: &str,
+    comment: &str,
     keep_old: bool,
 ) -> EngineResult<Option<String>> {
     let old = old_name(&target.name);
@@ -49,6 +67,9 @@ pub(super) fn swap(
             if result.is_err() {
                 break;
             }
+        }
+        if result.is_ok() {
+            result = server.try_run(comment)?;
         }
         match result {
             Ok(()) => {
