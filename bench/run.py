@@ -451,6 +451,17 @@ def raw_table(figures, size):
             "(less than 30 MB cannot be told apart).\n\n" + "\n".join(lines))
 
 
+def conclude(table, text, output):
+    """Prints the results, writes them where they are wanted, and counts the goals; the exit code."""
+    print(text)
+    if output:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    print(f"{len(table.rows) - table.missed - table.unmeasured} goals reached, {table.missed} missed, "
+          f"{table.unmeasured} not measured")
+    return 1 if table.missed else 0
+
+
 def version(command):
     text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
     found = re.search(r"\d+\.\d+(\.\d+)?", text)
@@ -517,13 +528,7 @@ def main():
         text = "\n".join([
             "# Benchmarks", "", "Written by `make bench`.", "", facts(bench), "",
             table.text(("what", "goal", "measured", "reached", "peers")), "", raw_table(figures, size), ""])
-        print(text)
-        if options.output:
-            with open(options.output, "w", encoding="utf-8") as file:
-                file.write(text)
-        print(f"{len(table.rows) - table.missed - table.unmeasured} goals reached, {table.missed} missed, "
-              f"{table.unmeasured} not measured")
-        return 1 if table.missed else 0
+        return conclude(table, text, options.output)
     finally:
         if not options.keep:
             shutil.rmtree(bench.work, ignore_errors=True)

@@ -23,7 +23,7 @@ import threading
 import time
 import urllib.parse
 
-from run import HERE, MB, MIB, Bench, Table, bytes_below, limit, note, version
+from run import HERE, MB, MIB, Bench, Table, bytes_below, conclude, limit, note, version
 
 SCALE = 70  # of pgbench: 7 million accounts
 ORDERS = 2_000_000
@@ -356,13 +356,7 @@ def main():
                 f"copal {version([bench.binary, '--version'])}, "
                 f"PostgreSQL {version([f'{options.programs}/postgres', '--version'])}, "
                 f"zstd {version(['zstd', '--version'])}; {options.rounds} rounds\n\n{text}\n")
-        print(text)
-        if options.output:
-            with open(options.output, "w", encoding="utf-8") as file:
-                file.write(text)
-        print(f"{len(table.rows) - table.missed - table.unmeasured} goals reached, {table.missed} missed, "
-              f"{table.unmeasured} not measured")
-        return 1 if table.missed else 0
+        return conclude(table, text, options.output)
     finally:
         server.stop()
         shutil.rmtree(bench.work, ignore_errors=True)

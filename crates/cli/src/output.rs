@@ -143,7 +143,7 @@ impl Output {
     /// A failure, of one database if one is named; `results` then says so too.
     pub(crate) fn failure(&self, database: Option<&str>, error: &CopalError) {
         if let Some(database) = database {
-            let database = &crate::session::shown(database);
+            let database = &copal::Source::shown(database);
             self.result(&document::FailedResult { database, error: error.into() });
         }
         self.found(error);

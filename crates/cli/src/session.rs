@@ -51,15 +51,10 @@ impl Session {
 
     /// Runs one long operation with progress; phases are closed when it ends.
     pub(crate) async fn watch<T>(&self, what: &str, operation: impl AsyncFnOnce(&Context) -> Result<T>) -> Result<T> {
-        let reporter = Arc::new(Reporter::new(&shown(what), self.output.clone()));
+        let reporter = Arc::new(Reporter::new(&copal::Source::shown(what), self.output.clone()));
         let context = Context { cancel: self.cancel.clone(), progress: reporter.clone() };
         let result = operation(&context).await;
         reporter.finish();
         result
     }
-}
-
-/// A database in messages: without a password.
-pub(crate) fn shown(database: &str) -> String {
-    copal::Source::parse(database).map_or_else(|_| database.to_owned(), |source| source.redacted())
 }

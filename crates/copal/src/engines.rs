@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copal_core::{Engine, Source};
 use copal_duckdb::DuckDbEngine;
-use copal_postgres::PostgresEngine;
 use copal_sqlite::SqliteEngine;
 
 use crate::{CopalError, ErrorKind, Result, Settings};
@@ -20,18 +19,10 @@ pub(crate) struct Engines(Vec<Arc<dyn Engine>>);
 
 impl Engines {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let postgres = &settings.postgres;
         Self(vec![
             Arc::new(SqliteEngine { wait: settings.database_wait, ..SqliteEngine::default() }),
             Arc::new(DuckDbEngine { deadline: settings.duckdb.deadline, program: settings.duckdb.program.clone() }),
-            Arc::new(PostgresEngine {
-                bin: postgres.bin.clone(),
-                jobs: postgres.jobs,
-                count: postgres.count,
-                lock_wait: postgres.lock_wait,
-                role_passwords: postgres.role_passwords,
-                temporary: postgres.temporary.clone(),
-            }),
+            Arc::new(settings.postgres.clone()),
         ])
     }
 

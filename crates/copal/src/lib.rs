@@ -15,15 +15,14 @@ pub use copal_core::{
     BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Objects,
     Progress, Reason, Secret, Silent, Source, TableCount, parse_duration,
 };
+pub use copal_postgres::PostgresEngine as PostgresSettings;
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
 pub use outcome::{
     BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding,
     InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
 };
-pub use settings::{
-    Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, PostgresSettings, Settings,
-};
+pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
     WhichBackups,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copal_core::{Keep, Secret};
+use copal_postgres::PostgresEngine;
 use copal_storage::S3Options;
 
 use crate::Result;
@@ -65,30 +66,6 @@ pub struct DuckDbSettings {
     pub program: Option<PathBuf>,
 }
 
-/// Settings of the PostgreSQL engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PostgresSettings {
-    /// The folder of the client programs; `None`: on `PATH` and where packages put them.
-    pub bin: Option<PathBuf>,
-    /// Connections that dump at the same time, through a temporary folder if there are several.
-    pub jobs: usize,
-    /// How long rows are counted; the tables that are left are estimated.
-    pub count: Duration,
-    /// How long to wait for a lock that another session holds.
-    pub lock_wait: Duration,
-    /// Whether the hashed passwords of roles are backed up.
-    pub role_passwords: bool,
-    /// Where temporary files go; `None`: where the system puts them.
-    pub temporary: Option<PathBuf>,
-}
-
-impl Default for PostgresSettings {
-    fn default() -> Self {
-        let (count, lock_wait) = (Duration::from_secs(10), Duration::from_secs(30));
-        Self { bin: None, jobs: 1, count, lock_wait, role_passwords: false, temporary: None }
-    }
-}
-
 impl Default for DuckDbSettings {
     fn default() -> Self {
         Self { deadline: Duration::from_secs(60), program: None }
@@ -120,8 +97,8 @@ pub struct Settings {
     pub database_wait: Duration,
     /// What concerns DuckDB only.
     pub duckdb: DuckDbSettings,
-    /// What concerns PostgreSQL only.
-    pub postgres: PostgresSettings,
+    /// What concerns PostgreSQL only: the engine is its settings.
+    pub postgres: PostgresEngine,
     /// A lease unchanged for this long may be taken over.
     pub lease_ttl: Duration,
     /// Packs older than this are stored again piece by piece; `None`: never.
@@ -157,7 +134,7 @@ impl Settings {
             uploads: 3,
             database_wait: Duration::from_secs(30),
             duckdb: DuckDbSettings::default(),
-            postgres: PostgresSettings::default(),
+            postgres: PostgresEngine::default(),
             lease_ttl: Duration::from_secs(60),
             repack_age: None,
             timezone: jiff::tz::TimeZone::system(),

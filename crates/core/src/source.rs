@@ -57,6 +57,11 @@ impl Source {
         PathBuf::from(rest)
     }
 
+    /// A name, path or URL that somebody gave, as it may be shown: without a password, and otherwise as it was.
+    pub fn shown(text: &str) -> String {
+        Self::parse(text).map_or_else(|_| text.to_owned(), |source| source.redacted())
+    }
+
     /// What follows the scheme, password included; for engines that connect to servers.
     pub fn reveal_rest(&self) -> &str {
         &self.rest

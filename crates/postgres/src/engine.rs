@@ -11,7 +11,6 @@ use serde::Deserialize;
 
 use crate::address::Address;
 use crate::programs::Programs;
-use crate::quote::literal;
 use crate::session::Session;
 use crate::{capture, check, inventory, restore};
 
@@ -118,11 +117,10 @@ impl Engine for PostgresEngine {
             return Ok(None);
         }
         let mut session = self.connect_to_server(&address, &Context::silent())?;
-        let found: Vec<Found> = session.rows(&format!(
-            "SELECT datname AS name FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
-             AND datname !~ {} ORDER BY 1",
-            literal(restore::PASSING_NAME)
-        ))?;
+        let mut found: Vec<Found> = session.rows(
+            "SELECT datname AS name FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1",
+        )?;
+        found.retain(|database| !restore::is_passing(&database.name));
         let member =
             |found: Found| Ok(Member { source: address.with_database(&found.name).source()?, name: found.name });
         found.into_iter().map(member).collect::<EngineResult<Vec<_>>>().map(Some)

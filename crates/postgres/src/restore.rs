@@ -10,9 +10,7 @@ mod load;
 mod objects;
 mod swap;
 
-use copal_core::{
-    CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored, Source,
-};
+use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
 use serde::Deserialize;
 
 use crate::address::Address;
@@ -24,16 +22,13 @@ use crate::session::Session;
 use crate::{PROPERTIES, capture};
 use archive::Archive;
 
-/// What databases are called that are not there to stay, as a regular expression.
-pub(crate) const PASSING_NAME: &str = "^copal_(restore|drill)_[0-9a-f]{12}$";
-
 /// A new name for a database that is not there to stay.
 pub(crate) fn passing_name(purpose: &str) -> String {
     format!("copal_{purpose}_{:012x}", rand::random::<u64>() >> 16)
 }
 
 /// Whether a database of this name is not there to stay.
-fn is_passing(name: &str) -> bool {
+pub(crate) fn is_passing(name: &str) -> bool {
     let number = name.strip_prefix("copal_restore_").or_else(|| name.strip_prefix("copal_drill_"));
     number.is_some_and(|n| n.len() == 12 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
@@ -207,13 +202,12 @@ fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> En
     }
     let mut notes = Vec::new();
     let left: Vec<Left> = server.rows(&format!(
-        "SELECT datname AS name FROM pg_catalog.pg_database d WHERE datname ~ {} AND pg_catalog.pg_has_role(datdba, 'USAGE') \
+        "SELECT datname AS name FROM pg_catalog.pg_database d WHERE pg_catalog.pg_has_role(datdba, 'USAGE') \
          AND coalesce(pg_catalog.shobj_description(d.oid, 'pg_database') = {}, true) \
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = d.datname)",
-        literal(PASSING_NAME),
         literal(UNFINISHED)
     ))?;
-    for Left { name } in left {
+    for Left { name } in left.into_iter().filter(|left| is_passing(&left.name)) {
         #[derive(Deserialize)]
         struct Taken {
             is_taken: bool,
@@ -250,9 +244,4 @@ fn properties_in(content: &dyn Content, context: &Context) -> EngineResult<Prope
 /// An error of the repository while it is read.
 fn from_content(error: copal_core::AnyError, context: &Context) -> EngineError {
     capture::refused_by_sink(error, context)
-}
-
-/// A source for messages.
-fn shown(source: &Source) -> String {
-    source.redacted()
 }

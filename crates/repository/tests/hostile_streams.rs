@@ -69,17 +69,8 @@ fn stream_content() -> Vec<u8> {
 
 fn forge_stream(change: &Change) -> MemoryStorage {
     let memory = forge(&Edits::default());
-    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&DATABASE[i * 2..i * 2 + 2], 16).unwrap()).collect();
-    let mut pack = b"COPALPK1".to_vec();
-    let mut number = 0u32;
-    let mut push = |frame: &Frame| -> Ref {
-        let sealed = seal(&[&id, PACK.as_bytes(), &number.to_le_bytes()].concat(), &frame.bytes());
-        pack.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-        let place = (0, number, pack.len() as u32, sealed.len() as u32);
-        pack.extend_from_slice(&sealed);
-        number += 1;
-        place
-    };
+    let mut pack = ForgedPack::default();
+    let mut push = |frame: &Frame| pack.push(frame);
     let bytes = stream_content();
     let mut frame = Frame::zstd(4, &bytes);
     if let Change::Content(edit) = change {
@@ -119,8 +110,8 @@ fn forge_stream(change: &Change) -> MemoryStorage {
         edit(&mut branch);
     }
     let branch = push(&Frame::plain(3, &branch.bytes()));
-    let size = pack.len();
-    memory.put(&path(format!("databases/a/packs/{PACK}")), pack);
+    let size = pack.bytes.len();
+    memory.put(&path(format!("databases/a/packs/{PACK}")), pack.bytes);
     let mut file = json!({
         "name": "dump", "kind": "stream", "length": bytes.len(), "digest": blake3::hash(&bytes).to_hex().to_string(),
         "branches": [[PACK, branch.1, branch.2, branch.3]],

@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{PASSPHRASE, Rig, file_bytes};
-use copal_core::{Context, PageFileSpec, Secret, Sink};
-use copal_repository::{Repository, WriteOptions};
-use copal_storage::fault::{Action, Fault, FaultStorage};
-use copal_storage::{MemoryStorage, Method};
+use common::{Rig, file_bytes};
+use copal_core::{Context, PageFileSpec, Sink};
+use copal_repository::WriteOptions;
+use copal_storage::Method;
+use copal_storage::fault::{Action, Fault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_come_back_and_unchanged_pages_are_shared() {
@@ -58,11 +57,7 @@ async fn without_the_cache_the_same_is_shared() {
 async fn a_slow_storage_holds_the_engine_back() {
     const RUN: usize = 1 << 20;
     const PACK: usize = 16 << 20;
-    let state = tempfile::tempdir().unwrap();
-    let storage = FaultStorage::new(Arc::new(MemoryStorage::new()));
-    let shared = Arc::new(storage.clone());
-    let repository =
-        Repository::create(shared, Some(&Secret::new(PASSPHRASE)), &[], common::options(&state)).await.unwrap();
+    let (storage, repository, _state) = common::with_faults().await;
     let database = common::database(&repository, "a").await;
     storage.plan(Fault::from(1, Action::Delay(Duration::from_millis(300))).on(Method::Create));
     let options = WriteOptions { level: None, uploads: 1, workers: Some(2), ..WriteOptions::default() };

@@ -4,15 +4,14 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::streams::*;
-use common::{PASSPHRASE, Rig, file_bytes};
-use copal_core::{Content, Context, Secret, Sink};
-use copal_repository::{BackupSink, Database, Manifest, Repository, WriteOptions};
-use copal_storage::fault::{Action, Fault, FaultStorage};
-use copal_storage::{MemoryStorage, Method};
+use common::{Rig, file_bytes};
+use copal_core::{Content, Context, Sink};
+use copal_repository::{BackupSink, Database, Manifest, WriteOptions};
+use copal_storage::Method;
+use copal_storage::fault::{Action, Fault};
 
 const MIB: usize = 1 << 20;
 
@@ -216,11 +215,7 @@ async fn an_error_of_the_target_is_the_cause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_storage_holds_the_engine_back() {
     const PACK: usize = 16 << 20;
-    let state = tempfile::tempdir().unwrap();
-    let storage = FaultStorage::new(Arc::new(MemoryStorage::new()));
-    let shared = Arc::new(storage.clone());
-    let repository =
-        Repository::create(shared, Some(&Secret::new(PASSPHRASE)), &[], common::options(&state)).await.unwrap();
+    let (storage, repository, _state) = common::with_faults().await;
     let database = common::database(&repository, "a").await;
     let options = WriteOptions { level: None, uploads: 1, workers: Some(2), ..WriteOptions::default() };
     let known = file_bytes(0, 8 * MIB);

@@ -25,11 +25,6 @@ fn problem(error: &crate::CopalError) -> Finding {
     Finding { severity: Severity::Problem, message, remedy: error.hint().map(str::to_owned) }
 }
 
-/// A name or URL as people may see it.
-fn shown(name: &str) -> String {
-    Source::parse(name).map_or_else(|_| name.to_owned(), |source| source.redacted())
-}
-
 impl Copal {
     /// Looks at everything that a backup of each configured database (or of those named) needs. Problems are findings, not errors.
     pub async fn doctor(&self, databases: &[String]) -> Result<Vec<Diagnosis>> {
@@ -60,13 +55,13 @@ impl Copal {
             let members = match self.members(&name).await {
                 Ok(members) => members,
                 Err(error) => {
-                    diagnoses.push(Diagnosis { subject: shown(&name), findings: vec![problem(&error)] });
+                    diagnoses.push(Diagnosis { subject: Source::shown(&name), findings: vec![problem(&error)] });
                     continue;
                 }
             };
             for name in members {
                 let findings = self.diagnose_database(repository, &name).await;
-                diagnoses.push(Diagnosis { subject: shown(&name), findings });
+                diagnoses.push(Diagnosis { subject: Source::shown(&name), findings });
             }
         }
         Ok(diagnoses)
@@ -121,7 +116,8 @@ impl Copal {
                     });
                 }
                 match listing.backups.last() {
-                    None => findings.push(warning("there is no backup yet", format!("copal backup {}", shown(name)))),
+                    None => findings
+                        .push(warning("there is no backup yet", format!("copal backup {}", Source::shown(name)))),
                     Some(newest) => findings.push(good(format!(
                         "{} backups, the newest is {}{}",
                         listing.backups.len(),
@@ -130,8 +126,10 @@ impl Copal {
                     ))),
                 }
                 if !listing.backups.is_empty() && !listing.backups.iter().any(|b| b.verified) {
-                    findings
-                        .push(warning("no backup was ever verified", format!("copal verify {} --drill", shown(name))));
+                    findings.push(warning(
+                        "no backup was ever verified",
+                        format!("copal verify {} --drill", Source::shown(name)),
+                    ));
                 }
             }
         }

@@ -116,7 +116,7 @@ impl Copal {
     /// The same for reading: backups can be read although the database's record is damaged.
     pub(super) async fn found(&self, repository: &Repository, database: &str) -> Result<Found> {
         let unknown = |names: &[String]| {
-            let shown = Source::parse(database).map_or_else(|_| database.to_owned(), |source| source.redacted());
+            let shown = Source::shown(database);
             let message = format!("the repository has no database {shown:?}");
             let nearest = crate::config::nearest(database, names.iter().map(String::as_str));
             let hint = match (nearest, names.len()) {

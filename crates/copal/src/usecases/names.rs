@@ -23,7 +23,7 @@ impl Copal {
         let named = self.named(database);
         let text = self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str());
         let one = || Ok(vec![database.to_owned()]);
-        let Some(source) = Source::parse(text).ok().filter(|source| source.member("").is_some()) else { return one() };
+        let Some(source) = whole_server(text) else { return one() };
         let Ok(engine) = self.engines.of(&source) else { return one() };
         let asked = source.clone();
         let Some(members) = blocking(move || engine.members(&asked)).await?? else { return one() };
@@ -38,8 +38,7 @@ impl Copal {
 
     /// Whether a configured name stands for all databases of a server.
     pub fn is_whole_server(&self, name: &str) -> bool {
-        let configured = self.settings.databases.get(name).and_then(|settings| Source::parse(&settings.url).ok());
-        configured.is_some_and(|source| source.member("").is_some())
+        self.settings.databases.get(name).is_some_and(|settings| whole_server(&settings.url).is_some())
     }
 
     /// The source of `<name>.<database>`, where `<name>` is configured as a whole server.
@@ -90,6 +89,11 @@ impl Copal {
     fn is_file(&self, source: &Source) -> bool {
         source.scheme().is_none() || self.engines.of(source).is_ok_and(|engine| engine.capabilities().is_file)
     }
+}
+
+/// The source of a URL that stands for all databases of a server.
+fn whole_server(url: &str) -> Option<Source> {
+    Source::parse(url).ok().filter(|source| source.member("").is_some())
 }
 
 /// The folder of a database of a server: the name itself where that is one, else the nearest with six digits that tell

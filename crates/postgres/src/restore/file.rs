@@ -7,7 +7,7 @@ use copal_core::{
 };
 use copal_storage::local_file::{FileTarget, StagingFile, require_space};
 
-use super::{from_content, shown};
+use super::from_content;
 use crate::{ARCHIVE, GLOBALS};
 
 /// Writes the archive, and beside it the roles as SQL.
@@ -61,5 +61,5 @@ pub(super) fn write(content: &dyn Content, request: &RestoreRequest, context: &C
     if written.len() > 1 && !request.dry_run {
         notes.push(format!("the server's roles are in {}.globals.sql", path.display()));
     }
-    Ok(Restored { target: shown(&request.target), replaced, check: CheckReport::default(), notes })
+    Ok(Restored { target: request.target.redacted(), replaced, check: CheckReport::default(), notes })
 }

@@ -1,10 +1,11 @@
 //! Fetching frames, several neighbours with one request, and opening them.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use copal_core::{DatabaseId, FolderName, FrameRef, PackId};
+use copal_core::{DatabaseId, FolderName, FrameRef, ManifestHeader, PackId};
 use copal_storage::{Storage, StorageErrorKind};
 
 use crate::catalog::Database;
@@ -44,6 +45,31 @@ pub(crate) fn spans<'a>(refs: impl IntoIterator<Item = &'a FrameRef>) -> Vec<Spa
         }
     }
     spans
+}
+
+/// The packs that a manifest lists, outside of which nothing may lie.
+pub(crate) struct ListedPacks<'a> {
+    sizes: HashMap<&'a PackId, u64>,
+    /// What refers to them, for messages.
+    what: &'static str,
+}
+
+impl<'a> ListedPacks<'a> {
+    pub(crate) fn of(header: &'a ManifestHeader, what: &'static str) -> Self {
+        Self { sizes: header.packs.iter().map(|(id, size)| (id, *size)).collect(), what }
+    }
+
+    /// Refuses references, read in the pack `from`, that lead outside.
+    pub(crate) fn require(&self, source: &FrameSource, refs: &[FrameRef], from: &PackId) -> Result<()> {
+        let ends_inside = |r: &FrameRef| {
+            self.sizes.get(&r.pack).is_some_and(|size| u64::from(r.offset) + u64::from(r.length) <= *size)
+        };
+        if refs.iter().all(ends_inside) {
+            return Ok(());
+        }
+        let problem = format!("{} refers to something outside of the packs that its manifest lists", self.what);
+        Err(source.damage(from, problem))
+    }
 }
 
 /// What opening frames needs again and again; keep one per thread.

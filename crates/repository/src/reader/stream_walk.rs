@@ -1,11 +1,11 @@
 //! Walking over the chunks of a stream, leaf by leaf, with bounded memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use copal_core::{FileEntry, FrameRef, ManifestHeader, PackId};
+use copal_core::{FileEntry, FrameRef, ManifestHeader};
 
-use super::frames::{FrameSource, Scratch, Span, spans};
+use super::frames::{FrameSource, ListedPacks, Scratch, Span, spans};
 use crate::error::Result;
 use crate::frame::Kind;
 use crate::page_map::{FANOUT, PageDigest, StreamLeaf, decode_branch, decode_stream_leaf, page_digest};
@@ -21,7 +21,7 @@ pub(crate) struct Node {
 /// all chunks make the stream's is known when the walk ends without an error.
 pub(crate) struct StreamWalk<'a> {
     source: &'a FrameSource,
-    listed: HashMap<&'a PackId, u64>,
+    listed: ListedPacks<'a>,
     branches: VecDeque<&'a FrameRef>,
     read_branches: Vec<Node>,
     left: u64,
@@ -39,7 +39,7 @@ impl<'a> StreamWalk<'a> {
     pub(crate) fn new(source: &'a FrameSource, header: &'a ManifestHeader, entry: &'a FileEntry) -> Self {
         Self {
             source,
-            listed: header.packs.iter().map(|(id, size)| (id, *size)).collect(),
+            listed: ListedPacks::of(header, "a stream"),
             branches: entry.branches().iter().collect(),
             read_branches: Vec::new(),
             left: entry.length(),
@@ -81,17 +81,6 @@ impl<'a> StreamWalk<'a> {
         }
     }
 
-    fn require_listed(&self, refs: &[FrameRef], from: &PackId) -> Result<()> {
-        let ends_inside = |r: &FrameRef| {
-            self.listed.get(&r.pack).is_some_and(|size| u64::from(r.offset) + u64::from(r.length) <= *size)
-        };
-        if refs.iter().all(ends_inside) {
-            Ok(())
-        } else {
-            Err(self.source.damage(from, "a stream refers to something outside of the packs that its manifest lists"))
-        }
-    }
-
     async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
         for span in spans([place]) {
             let bytes = self.source.fetch(&span).await?;
@@ -101,7 +90,7 @@ impl<'a> StreamWalk<'a> {
             if branch.first_leaf != self.next_leaf || !is_full {
                 return Err(self.source.damage(&place.pack, "a branch of a stream stands in another one's place"));
             }
-            self.require_listed(&branch.leaves, &place.pack)?;
+            self.listed.require(self.source, &branch.leaves, &place.pack)?;
             self.next_leaf += branch.leaves.len() as u64;
             self.read_branches.push(Node { place: place.clone(), digest: page_digest(&content) });
             self.waiting = spans(&branch.leaves).into();
@@ -120,7 +109,7 @@ impl<'a> StreamWalk<'a> {
         if total > self.left {
             return Err(self.source.damage(&place.pack, "the chunks of a stream are longer than the stream"));
         }
-        self.require_listed(&leaf.frames, &place.pack)?;
+        self.listed.require(self.source, &leaf.frames, &place.pack)?;
         self.left -= total;
         self.next_chunk += leaf.chunks.len() as u64;
         self.last = Some(place.clone());

@@ -1,10 +1,10 @@
 //! Walking over the page map of a file, leaf by leaf, with bounded memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use copal_core::{FileEntry, FrameRef, ManifestHeader, PackId};
+use copal_core::{FileEntry, FrameRef, ManifestHeader};
 
-use super::frames::{FrameSource, Scratch, spans};
+use super::frames::{FrameSource, ListedPacks, Scratch, spans};
 use crate::error::Result;
 use crate::frame::Kind;
 use crate::page_map::{FANOUT, Leaf, decode_branch, decode_leaf, page_count};
@@ -12,7 +12,7 @@ use crate::page_map::{FANOUT, Leaf, decode_branch, decode_leaf, page_count};
 /// A walk; gives every leaf with the place where it lies. Whatever a leaf says has been compared with the manifest.
 pub(crate) struct MapWalk<'a> {
     source: &'a FrameSource,
-    listed: HashMap<&'a PackId, u64>,
+    listed: ListedPacks<'a>,
     branches: VecDeque<&'a FrameRef>,
     pages: u64,
     next_branch: u64,
@@ -32,7 +32,7 @@ impl<'a> MapWalk<'a> {
         };
         Self {
             source,
-            listed: header.packs.iter().map(|(id, size)| (id, *size)).collect(),
+            listed: ListedPacks::of(header, "a page map"),
             branches: entry.branches().iter().collect(),
             pages: pages.unwrap_or(0),
             next_branch: 0,
@@ -60,17 +60,6 @@ impl<'a> MapWalk<'a> {
         }
     }
 
-    fn require_listed(&self, refs: &[FrameRef], from: &PackId) -> Result<()> {
-        let ends_inside = |r: &FrameRef| {
-            self.listed.get(&r.pack).is_some_and(|size| u64::from(r.offset) + u64::from(r.length) <= *size)
-        };
-        if refs.iter().all(ends_inside) {
-            Ok(())
-        } else {
-            Err(self.source.damage(from, "a page map refers to something outside of the packs that its manifest lists"))
-        }
-    }
-
     async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
         for span in spans([place]) {
             let bytes = self.source.fetch(&span).await?;
@@ -82,7 +71,7 @@ impl<'a> MapWalk<'a> {
             if branch.first_leaf != first || branch.leaves.len() as u64 != expected {
                 return Err(self.source.damage(&place.pack, "a branch of a page map stands in another one's place"));
             }
-            self.require_listed(&branch.leaves, &place.pack)?;
+            self.listed.require(self.source, &branch.leaves, &place.pack)?;
             self.next_branch += 1;
             self.waiting = spans(&branch.leaves).into();
             self.waiting_refs = branch.leaves;
@@ -101,7 +90,7 @@ impl<'a> MapWalk<'a> {
             if leaf.first_page != first || leaf.entries.len() as u64 != expected {
                 return Err(self.source.damage(&place.pack, "a leaf of a page map stands in another one's place"));
             }
-            self.require_listed(&leaf.frames, &place.pack)?;
+            self.listed.require(self.source, &leaf.frames, &place.pack)?;
             self.next_leaf += 1;
             self.ready.push_back((place, leaf));
         }

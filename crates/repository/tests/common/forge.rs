@@ -187,6 +187,31 @@ pub fn edited<T>(mut value: T, edit: &Edit<T>) -> T {
     value
 }
 
+/// A pack that is filled with whatever frames.
+pub struct ForgedPack {
+    pub bytes: Vec<u8>,
+    number: u32,
+}
+
+impl Default for ForgedPack {
+    fn default() -> Self {
+        Self { bytes: b"COPALPK1".to_vec(), number: 0 }
+    }
+}
+
+impl ForgedPack {
+    /// Seals a frame in its place, and tells where that is.
+    pub fn push(&mut self, frame: &Frame) -> Ref {
+        let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&DATABASE[i * 2..i * 2 + 2], 16).unwrap()).collect();
+        let sealed = seal(&[&id, PACK.as_bytes(), &self.number.to_le_bytes()].concat(), &frame.bytes());
+        self.bytes.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+        let place = (0, self.number, self.bytes.len() as u32, sealed.len() as u32);
+        self.bytes.extend_from_slice(&sealed);
+        self.number += 1;
+        place
+    }
+}
+
 /// Forges a repository with one backup of one file.
 pub fn forge(edits: &Edits) -> MemoryStorage {
     let memory = MemoryStorage::new();
@@ -197,17 +222,8 @@ pub fn forge(edits: &Edits) -> MemoryStorage {
     let body = edited(body.into_bytes(), &edits.record_bytes);
     memory.put(&path("databases/a/database"), document(header.as_bytes(), &Frame::plain(17, &body).bytes()));
 
-    let id: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&DATABASE[i * 2..i * 2 + 2], 16).unwrap()).collect();
-    let mut pack = b"COPALPK1".to_vec();
-    let mut number = 0u32;
-    let mut push = |frame: &Frame| -> Ref {
-        let sealed = seal(&[&id, PACK.as_bytes(), &number.to_le_bytes()].concat(), &frame.bytes());
-        pack.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-        let place = (0, number, pack.len() as u32, sealed.len() as u32);
-        pack.extend_from_slice(&sealed);
-        number += 1;
-        place
-    };
+    let mut pack = ForgedPack::default();
+    let mut push = |frame: &Frame| pack.push(frame);
     let bytes = content();
     let pages = push(&edited(Frame::zstd(1, &bytes), &edits.pages));
     let digests: Vec<[u8; 16]> = bytes.chunks(PAGE).map(digest).collect();
@@ -226,8 +242,8 @@ pub fn forge(edits: &Edits) -> MemoryStorage {
     let branch = BranchParts { first: 0, count: 1, packs: vec![PACK.into()], leaves: vec![leaf] };
     let branch = edited(edited(branch, &edits.branch).bytes(), &edits.branch_bytes);
     let branch = push(&edited(Frame::plain(3, &branch), &edits.branch_frame));
-    let size = pack.len();
-    memory.put(&path(format!("databases/a/packs/{PACK}")), pack);
+    let size = pack.bytes.len();
+    memory.put(&path(format!("databases/a/packs/{PACK}")), pack.bytes);
 
     let mut file = blake3::Hasher::new();
     file.update(&((PAGE * PAGES) as u64).to_le_bytes()).update(&(PAGE as u32).to_le_bytes()).update(&[0; 4]);

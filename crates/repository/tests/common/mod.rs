@@ -13,6 +13,7 @@ use copal_repository::{
     BackupFacts, BackupSink, CommittedBackup, Database, Manifest, Repository, RepositoryError, RepositoryOptions,
     StateFolder, Unlock, WriteOptions,
 };
+use copal_storage::fault::FaultStorage;
 use copal_storage::{MemoryStorage, Storage};
 
 pub const PASSPHRASE: &str = "correct horse";
@@ -66,6 +67,15 @@ impl Rig {
             std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
         }
     }
+}
+
+/// A repository whose storage does as it is told, with its state folder.
+pub async fn with_faults() -> (FaultStorage, Repository, tempfile::TempDir) {
+    let state = tempfile::tempdir().unwrap();
+    let storage = FaultStorage::new(Arc::new(MemoryStorage::new()));
+    let shared = Arc::new(storage.clone());
+    let repository = Repository::create(shared, Some(&Secret::new(PASSPHRASE)), &[], options(&state)).await.unwrap();
+    (storage, repository, state)
 }
 
 pub fn record(name: &str) -> DatabaseRecord {
