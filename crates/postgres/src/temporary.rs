@@ -1,6 +1,7 @@
 //! Temporary folders that go even if their maker is killed: the next one to need such a folder removes them.
 //!
-//! A maker holds the lock of a file in its folder for as long as it lives, so a lock that is free tells a dead one.
+//! A maker holds the lock of a file in its folder for as long as it lives, so a lock that is free tells a dead one. (It is
+//! no `FolderLock`: that is given where a file system has no locks, and here it would stand for a dead maker.)
 
 use std::fs::File;
 use std::io::Result;

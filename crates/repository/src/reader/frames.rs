@@ -114,6 +114,15 @@ impl FrameSource {
         }
     }
 
+    /// Fetches one frame alone and opens it.
+    pub(crate) async fn read(&self, place: &FrameRef, kind: Kind, scratch: &mut Scratch) -> Result<Vec<u8>> {
+        let begin = u64::from(place.offset);
+        let range = begin..begin + u64::from(place.length);
+        let span = Span { pack: place.pack.clone(), range, members: vec![0] };
+        let bytes = self.fetch(&span).await?;
+        self.open(place, kind, &span, &bytes, scratch)
+    }
+
     /// Opens one frame out of the bytes of its span.
     pub(crate) fn open(
         &self,

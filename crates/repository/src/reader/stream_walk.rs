@@ -82,20 +82,17 @@ impl<'a> StreamWalk<'a> {
     }
 
     async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
-        for span in spans([place]) {
-            let bytes = self.source.fetch(&span).await?;
-            let content = self.source.open(place, Kind::Branch, &span, &bytes, &mut self.scratch)?;
-            let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
-            let is_full = self.branches.is_empty() || branch.leaves.len() == FANOUT;
-            if branch.first_leaf != self.next_leaf || !is_full {
-                return Err(self.source.damage(&place.pack, "a branch of a stream stands in another one's place"));
-            }
-            self.listed.require(self.source, &branch.leaves, &place.pack)?;
-            self.next_leaf += branch.leaves.len() as u64;
-            self.read_branches.push(Node { place: place.clone(), digest: page_digest(&content) });
-            self.waiting = spans(&branch.leaves).into();
-            self.waiting_refs = branch.leaves;
+        let content = self.source.read(place, Kind::Branch, &mut self.scratch).await?;
+        let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
+        let is_full = self.branches.is_empty() || branch.leaves.len() == FANOUT;
+        if branch.first_leaf != self.next_leaf || !is_full {
+            return Err(self.source.damage(&place.pack, "a branch of a stream stands in another one's place"));
         }
+        self.listed.require(self.source, &branch.leaves, &place.pack)?;
+        self.next_leaf += branch.leaves.len() as u64;
+        self.read_branches.push(Node { place: place.clone(), digest: page_digest(&content) });
+        self.waiting = spans(&branch.leaves).into();
+        self.waiting_refs = branch.leaves;
         Ok(())
     }
 

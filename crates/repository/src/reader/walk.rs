@@ -61,21 +61,18 @@ impl<'a> MapWalk<'a> {
     }
 
     async fn read_branch(&mut self, place: &FrameRef) -> Result<()> {
-        for span in spans([place]) {
-            let bytes = self.source.fetch(&span).await?;
-            let content = self.source.open(place, Kind::Branch, &span, &bytes, &mut self.scratch)?;
-            let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
-            let leaves = self.pages.div_ceil(FANOUT as u64);
-            let first = self.next_branch * FANOUT as u64;
-            let expected = leaves.saturating_sub(first).min(FANOUT as u64);
-            if branch.first_leaf != first || branch.leaves.len() as u64 != expected {
-                return Err(self.source.damage(&place.pack, "a branch of a page map stands in another one's place"));
-            }
-            self.listed.require(self.source, &branch.leaves, &place.pack)?;
-            self.next_branch += 1;
-            self.waiting = spans(&branch.leaves).into();
-            self.waiting_refs = branch.leaves;
+        let content = self.source.read(place, Kind::Branch, &mut self.scratch).await?;
+        let branch = decode_branch(&content).map_err(|e| self.source.damage(&place.pack, e))?;
+        let leaves = self.pages.div_ceil(FANOUT as u64);
+        let first = self.next_branch * FANOUT as u64;
+        let expected = leaves.saturating_sub(first).min(FANOUT as u64);
+        if branch.first_leaf != first || branch.leaves.len() as u64 != expected {
+            return Err(self.source.damage(&place.pack, "a branch of a page map stands in another one's place"));
         }
+        self.listed.require(self.source, &branch.leaves, &place.pack)?;
+        self.next_branch += 1;
+        self.waiting = spans(&branch.leaves).into();
+        self.waiting_refs = branch.leaves;
         Ok(())
     }
 
