@@ -8,6 +8,7 @@ mod engines;
 mod error;
 mod errors;
 mod outcome;
+pub mod schedule;
 mod settings;
 mod usecases;
 
