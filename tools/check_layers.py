@@ -14,11 +14,12 @@ BELOW = {"copal-core", "copal-storage"}
 ALLOWED = {
     "copal-core": set(),
     "copal-storage": set(),
+    "copal-notify": {"copal-core"},
     "copal-repository": BELOW,
     **{engine: BELOW for engine in ENGINES},
-    "copal": ENGINES | BELOW | {"copal-repository"},
-    "copal-cli": {"copal"},
-    "copal-daemon": {"copal"},
+    "copal": ENGINES | BELOW | {"copal-repository", "copal-notify"},
+    "copal-cli": {"copal", "copal-notify"},
+    "copal-daemon": {"copal", "copal-notify"},
     "copal-python": {"copal"},
 }
 # Dev-dependencies obey the same arrows, but for these: (crate, what its tests use) and why.

@@ -78,16 +78,16 @@ fn read(table: &Table<'_>) -> Result<Notifier> {
     let address = table.value(channel)?.ok_or_else(|| table.error(table.offset, "the channel is empty"))?;
     let shape_is_good = match (&address, channel) {
         (toml::Value::String(text), "webhook" | "slack" | "discord" | "healthcheck") => text.contains("://"),
-        (toml::Value::String(text), "ntfy" | "email" | "exec") => !text.is_empty(),
+        (toml::Value::String(text), "ntfy" | "exec") => !text.trim().is_empty(),
         (toml::Value::Array(words), "exec") => !words.is_empty() && words.iter().all(toml::Value::is_str),
-        (toml::Value::Table(_), channel) => channel != "exec",
+        (toml::Value::Table(_), _) => true,
         _ => false,
     };
     if !shape_is_good {
         let expected = match channel {
-            "exec" => "a command: a text or a list of texts",
-            "telegram" => "a table",
-            "ntfy" | "email" => "a text or a table",
+            "exec" => "a command: a text, a list of texts or a table",
+            "telegram" | "email" => "a table",
+            "ntfy" => "a text or a table",
             _ => "a URL or a table",
         };
         return Err(table.error(table.offset, format!("\"{channel}\" must be {expected}")));
@@ -104,4 +104,36 @@ fn read(table: &Table<'_>) -> Result<Notifier> {
         })
     });
     Ok(Notifier { channel, address, on: events.collect::<Result<_>>()?, after: table.number("after", 1..=u32::MAX)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::Configuration;
+    use crate::config::Environment;
+
+    #[test]
+    fn shapes_are_those_that_the_channels_read() {
+        for (channel, is_good) in [
+            ("webhook = 'https://h'", true),
+            ("webhook = { url = 'https://h', headers = { A = 'b' } }", true),
+            ("webhook = 'h'", false),
+            ("ntfy = 'topic'", true),
+            ("ntfy = ' '", false),
+            ("telegram = { token = '1:x', chat = 1 }", true),
+            ("telegram = 'https://h'", false),
+            ("email = { url = 'smtps://h', from = 'a@b', to = ['c@d'] }", true),
+            ("email = 'ops@example.org'", false),
+            ("exec = 'tell'", true),
+            ("exec = ['tell', 'ops']", true),
+            ("exec = { command = ['tell'], timeout = '1m' }", true),
+            ("exec = []", false),
+        ] {
+            let environment: Environment = [("HOME", "/home/x")].into_iter().collect();
+            let text = format!("[notify.ops]\n{channel}");
+            let read = Configuration::read(Path::new("/etc/copal/copal.toml"), &text, &environment);
+            assert_eq!(read.is_ok(), is_good, "{channel}: {read:?}");
+        }
+    }
 }
