@@ -110,8 +110,7 @@ fn read(table: &Table<'_>) -> Result<Notifier> {
 mod tests {
     use std::path::Path;
 
-    use crate::Configuration;
-    use crate::config::Environment;
+    use crate::config::{Configuration, Environment};
 
     #[test]
     fn shapes_are_those_that_the_channels_read() {

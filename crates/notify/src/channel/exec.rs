@@ -1,5 +1,6 @@
 //! A command that finds the facts in its environment.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -63,7 +64,12 @@ impl Exec {
             };
         }
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(|error| {
-            NotifyError::new(NotifyErrorKind::Refused, NAME, format!("the command could not be started: {error}"))
+            let kind = match error.kind() {
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidInput => NotifyErrorKind::Refused,
+                // Too many processes, no memory: it may go away.
+                _ => NotifyErrorKind::Unavailable,
+            };
+            NotifyError::new(kind, NAME, format!("the command could not be started: {error}"))
         })?;
         // Dropped before the child is, so while its id is still its own.
         let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
