@@ -18,7 +18,7 @@ ALLOWED = {
     "copal-repository": BELOW,
     **{engine: BELOW for engine in ENGINES},
     "copal": ENGINES | BELOW | {"copal-repository", "copal-notify"},
-    "copal-cli": {"copal", "copal-notify"},
+    "copal-cli": {"copal", "copal-daemon", "copal-notify"},
     "copal-daemon": {"copal", "copal-notify"},
     "copal-python": {"copal"},
 }

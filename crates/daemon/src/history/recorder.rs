@@ -1,0 +1,275 @@
+//! The history on a thread of its own: nobody waits for its disk.
+//!
+//! While it cannot be written, the newest runs wait in memory and it is tried again; [`HistoryStatus`] says so.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use copal_notify::Told;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{History, HistoryError, NewestRuns, Opened, Result, RunFilter};
+use crate::run::{RunId, RunRecord};
+
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+const TRIM_EVERY: Duration = Duration::from_secs(3600);
+/// Runs that wait for a disk that is full.
+const MOST_PENDING: usize = 1000;
+/// Runs that are written together.
+const MOST_AT_ONCE: usize = 100;
+
+/// How the history does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HistoryStatus {
+    /// What the last attempt to use it failed with; none if it succeeded.
+    pub error: Option<String>,
+    /// What became of a file that could not be used.
+    pub warning: Option<String>,
+    /// Runs and other facts that are not written yet.
+    pub pending: usize,
+    /// Runs that were never written.
+    pub lost: u64,
+}
+
+/// What was known when the recorder started.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// The newest runs.
+    pub newest: NewestRuns,
+    /// What each notifier was told.
+    pub told: BTreeMap<String, Told>,
+    /// The number of the newest run.
+    pub last_id: Option<RunId>,
+    /// Runs that were cut off when the daemon was killed.
+    pub interrupted: Vec<RunRecord>,
+}
+
+enum Message {
+    Run(Box<RunRecord>),
+    Told(String, Option<Told>),
+    Runs(RunFilter, oneshot::Sender<Result<Vec<RunRecord>>>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Takes what is to be written, at once. Clones share the thread, which ends after the last of them.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    messages: Sender<Message>,
+    status: Arc<Mutex<HistoryStatus>>,
+}
+
+impl Recorder {
+    /// Opens the history in the folder and starts the thread; blocks. Without a folder, nothing is kept.
+    ///
+    /// Always succeeds: a history that cannot be opened is tried again, and nothing is known until the next start.
+    pub fn start(folder: Option<&Path>, now: Timestamp) -> (Self, Past) {
+        let (messages, inbox) = channel();
+        let status = Arc::new(Mutex::new(HistoryStatus::default()));
+        let mut writer = Writer {
+            folder: folder.map(Path::to_owned),
+            history: None,
+            status: Arc::clone(&status),
+            pending: Pending::default(),
+        };
+        let past = writer.open(now).and_then(|interrupted| writer.past(interrupted));
+        let past = past.unwrap_or_else(|error| {
+            writer.failed(error);
+            Past::default()
+        });
+        let spawned = std::thread::Builder::new().name("copal-history".into()).spawn(move || writer.run(&inbox));
+        if let Err(error) = spawned {
+            let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.error = Some(format!("the history has no thread: {error}"));
+        }
+        (Self { messages, status }, past)
+    }
+
+    /// Keeps what is known of a run; replaces what was known of it before.
+    pub fn record(&self, run: RunRecord) {
+        self.send(Message::Run(Box::new(run)));
+    }
+
+    /// Keeps what a notifier was told; `None` forgets it.
+    pub fn record_told(&self, notifier: &str, told: Option<Told>) {
+        self.send(Message::Told(notifier.to_owned(), told));
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Runs(filter, reply));
+        answer.await.unwrap_or_else(|_| Err(unavailable(PathBuf::new(), "its thread has ended")))
+    }
+
+    /// Waits until what was recorded so far is written, or cannot be.
+    pub async fn flush(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Flush(reply));
+        // An error says that the thread has ended, and then nothing is left to wait for.
+        let _ = answer.await;
+    }
+
+    /// How the history does.
+    pub fn status(&self) -> HistoryStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn send(&self, message: Message) {
+        if self.messages.send(message).is_err() {
+            tracing::debug!("the thread of the history has ended");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    runs: BTreeMap<RunId, RunRecord>,
+    told: BTreeMap<String, Option<Told>>,
+}
+
+impl Pending {
+    fn len(&self) -> usize {
+        self.runs.len() + self.told.len()
+    }
+}
+
+/// What the thread owns.
+struct Writer {
+    folder: Option<PathBuf>,
+    history: Option<History>,
+    status: Arc<Mutex<HistoryStatus>>,
+    pending: Pending,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        let mut trimmed = Instant::now();
+        loop {
+            let pause = if self.pending.len() > 0 { TRY_AGAIN } else { TRIM_EVERY };
+            let first = match inbox.recv_timeout(pause) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut questions = Vec::new();
+            for message in first.into_iter().chain(inbox.try_iter().take(MOST_AT_ONCE)) {
+                match message {
+                    Message::Run(run) => self.add(*run),
+                    Message::Told(notifier, told) => drop(self.pending.told.insert(notifier, told)),
+                    question @ (Message::Runs(..) | Message::Flush(_)) => questions.push(question),
+                }
+            }
+            self.write();
+            for question in questions {
+                self.answer(question);
+            }
+            if trimmed.elapsed() >= TRIM_EVERY {
+                self.trim();
+                trimmed = Instant::now();
+            }
+        }
+        self.write();
+    }
+
+    /// Answers when all that was recorded before is written; whoever asked may be gone.
+    fn answer(&mut self, question: Message) {
+        match question {
+            Message::Runs(filter, reply) => drop(reply.send(self.runs(&filter))),
+            Message::Flush(reply) => drop(reply.send(())),
+            Message::Run(_) | Message::Told(..) => {}
+        }
+    }
+
+    fn add(&mut self, run: RunRecord) {
+        self.pending.runs.insert(run.id, run);
+        while self.pending.runs.len() > MOST_PENDING {
+            self.pending.runs.pop_first();
+            self.status().lost += 1;
+        }
+    }
+
+    /// Writes all that is pending; what cannot be written stays.
+    fn write(&mut self) {
+        if self.folder.is_none() {
+            self.pending = Pending::default();
+        }
+        if self.pending.len() == 0 {
+            return;
+        }
+        match self.try_write() {
+            Ok(()) => {
+                self.pending = Pending::default();
+                let mut status = self.status();
+                (status.error, status.pending) = (None, 0);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn try_write(&mut self) -> Result<()> {
+        if self.history.is_none() {
+            // Runs under way in it are of a time when nothing could be written.
+            self.open(Timestamp::now())?;
+        }
+        let Some(history) = &mut self.history else { return Ok(()) };
+        if !self.pending.runs.is_empty() {
+            history.save(self.pending.runs.values())?;
+        }
+        for (notifier, told) in &self.pending.told {
+            history.save_told(notifier, told.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, now: Timestamp) -> Result<Vec<RunRecord>> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let Opened { history, warning, interrupted } = History::open(folder, now)?;
+        if warning.is_some() {
+            self.status().warning = warning;
+        }
+        self.history = Some(history);
+        Ok(interrupted)
+    }
+
+    fn past(&mut self, interrupted: Vec<RunRecord>) -> Result<Past> {
+        let Some(history) = &mut self.history else { return Ok(Past::default()) };
+        Ok(Past { newest: history.newest()?, told: history.told()?, last_id: history.last_id()?, interrupted })
+    }
+
+    fn runs(&mut self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+        let Some(history) = &mut self.history else {
+            let problem = self.status().error.clone().unwrap_or_else(|| "there is no state folder".to_owned());
+            return Err(unavailable(self.folder.clone().unwrap_or_default(), problem));
+        };
+        history.runs(filter)
+    }
+
+    fn trim(&mut self) {
+        let Some(history) = &mut self.history else { return };
+        if let Err(error) = history.trim(Timestamp::now()) {
+            self.failed(error);
+        }
+    }
+
+    fn failed(&mut self, error: HistoryError) {
+        tracing::warn!(%error, "the history of runs cannot be used now");
+        // The next attempt opens it again, and sets it aside if it is damaged.
+        self.history = None;
+        let pending = self.pending.len();
+        let mut status = self.status();
+        (status.error, status.pending) = (Some(error.to_string()), pending);
+    }
+
+    fn status(&self) -> std::sync::MutexGuard<'_, HistoryStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(path: PathBuf, problem: impl Into<String>) -> HistoryError {
+    HistoryError { path, problem: problem.into(), is_damage: false }
+}

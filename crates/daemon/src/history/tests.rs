@@ -1,0 +1,202 @@
+use std::sync::Arc;
+
+use copal::schedule::{Run, RunReason};
+use copal_notify::{Event, Notice, Spacing, SpacingOptions};
+
+use super::*;
+use crate::run::{RunError, RunFacts};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn started(id: i64, database: &str, kind: RunKind) -> RunRecord {
+    let run = Run {
+        database: Arc::from(database),
+        kind,
+        reason: RunReason::CaughtUp,
+        due: at(id - 1),
+        attempt: 2,
+        time_limit: None,
+        then_prune: false,
+    };
+    RunRecord::start(RunId(id), &run, 0, at(id))
+}
+
+fn ended(id: i64, database: &str, ending: Ending) -> RunRecord {
+    let error = ending.is_failure().then(|| RunError::new("busy", "somebody else's"));
+    let facts = RunFacts {
+        backup: Some("20261120-153000Z-7f3a".to_owned()),
+        logical_bytes: Some(1 << 40),
+        warnings: vec!["\"quoted\"".to_owned()],
+        damaged: 1,
+        ..RunFacts::default()
+    };
+    let start = started(id, database, RunKind::Backup);
+    RunRecord {
+        ended: Some(at(id + 1)),
+        ending: Some(ending),
+        error,
+        duration_ms: Some(17),
+        consecutive_failures: 3,
+        facts,
+        ..start
+    }
+}
+
+fn open(folder: &Path) -> Opened {
+    History::open(folder, at(1000)).unwrap()
+}
+
+#[test]
+fn runs_are_kept_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = [
+        ended(1, "shop", Ending::Success),
+        ended(2, "shop", Ending::TransientFailure),
+        ended(3, "söme \"name'", Ending::PermanentFailure),
+        ended(4, "shop", Ending::Cancelled),
+    ];
+    let mut history = open(folder.path()).history;
+    history.save(&[started(2, "shop", RunKind::Backup)]).unwrap();
+    history.save(&runs).unwrap();
+    drop(history);
+    let Opened { mut history, warning, interrupted } = open(folder.path());
+    assert_eq!((warning, interrupted), (None, vec![]));
+    let newest_first: Vec<_> = runs.iter().rev().cloned().collect();
+    assert_eq!(history.runs(&RunFilter::default()).unwrap(), newest_first);
+    let of_shop = RunFilter { database: Some("shop".into()), before: Some(RunId(4)), most: 1 };
+    assert_eq!(history.runs(&of_shop).unwrap(), [runs[1].clone()]);
+    let newest = history.newest().unwrap();
+    let shop = &newest[&("shop".to_owned(), RunKind::Backup)];
+    assert_eq!((shop.run.as_ref(), shop.success.as_ref()), (Some(&runs[3]), Some(&runs[0])));
+    assert_eq!(history.last_id().unwrap(), Some(RunId(4)));
+    assert_eq!(History::look(folder.path()).unwrap().runs(&of_shop).unwrap().len(), 1);
+}
+
+#[test]
+fn runs_that_were_cut_off_are_closed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).history.save(&[started(1, "a", RunKind::Drill), ended(2, "a", Ending::Success)]).unwrap();
+    let interrupted = open(folder.path()).interrupted;
+    assert_eq!(
+        interrupted.iter().map(|run| (run.id, run.ending)).collect::<Vec<_>>(),
+        [(RunId(1), Some(Ending::Interrupted))]
+    );
+    let mut again = open(folder.path());
+    assert_eq!(again.interrupted, []);
+    assert_eq!(again.history.newest().unwrap()[&("a".to_owned(), RunKind::Drill)].success, None);
+}
+
+#[test]
+fn what_cannot_be_used_is_set_aside() {
+    let newer = |folder: &Path| {
+        let connection = Connection::open(folder.join(FILE_NAME)).unwrap();
+        connection.pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+    };
+    let garbage = |folder: &Path| fs::write(folder.join(FILE_NAME), vec![7; 9000]).unwrap();
+    let torn = |folder: &Path| {
+        let path = folder.join(FILE_NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        let end = bytes.len();
+        bytes[4096..end].fill(0xa5);
+        fs::write(path, bytes).unwrap();
+    };
+    let others = |folder: &Path| {
+        fs::remove_file(folder.join(FILE_NAME)).unwrap();
+        Connection::open(folder.join(FILE_NAME)).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    };
+    for (name, spoil) in
+        [("newer", &newer as &dyn Fn(&Path)), ("garbage", &garbage), ("torn", &torn), ("another's", &others)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path()).history.save(&[ended(1, "a", Ending::Success)]).unwrap();
+        spoil(folder.path());
+        let mut opened = open(folder.path());
+        let warning = opened.warning.unwrap_or_else(|| panic!("{name}"));
+        assert!(warning.contains("history.unusable.sqlite"), "{name}: {warning}");
+        assert!(folder.path().join("history.unusable.sqlite").exists(), "{name}");
+        assert_eq!(opened.history.runs(&RunFilter::default()).unwrap(), [], "{name}");
+        opened.history.save(&[ended(2, "a", Ending::Success)]).unwrap();
+        assert_eq!(open(folder.path()).warning, None, "{name}");
+    }
+}
+
+#[test]
+fn old_runs_go_and_what_schedules_need_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    let mut runs = vec![ended(1, "yearly", Ending::Success), ended(2, "yearly", Ending::PermanentFailure)];
+    runs.extend((3..20).map(|id| ended(id, "a", Ending::Success)));
+    history.save(&runs).unwrap();
+    assert_eq!(history.trim_to(at(1000), 5).unwrap(), 12);
+    let ids = |history: &mut History| {
+        history.runs(&RunFilter::default()).unwrap().iter().map(|run| run.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&mut history), [19, 18, 17, 16, 15, 2, 1]);
+    let later = at(1000).checked_add(KEEP_FOR).unwrap();
+    assert_eq!(history.trim(later).unwrap(), 4);
+    assert_eq!(ids(&mut history), [19, 2, 1]);
+    assert_eq!(history.trim(at(1000).checked_add(FORGET_AFTER).unwrap()).unwrap(), 3);
+    assert!(history.newest().unwrap().is_empty());
+}
+
+#[test]
+fn what_notifiers_were_told_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spacing = Spacing::new(SpacingOptions::default());
+    let mut notice = Notice::new(Event::Failure, "shop", "host", at(0), "it failed");
+    notice.consecutive_failures = 1;
+    assert!(spacing.decide(&notice, at(0)));
+    let mut history = open(folder.path()).history;
+    history.save_told("ops", Some(spacing.told())).unwrap();
+    history.save_told("gone", Some(spacing.told())).unwrap();
+    history.save_told("gone", None).unwrap();
+    let told = open(folder.path()).history.told().unwrap();
+    assert_eq!(told, BTreeMap::from([("ops".to_owned(), spacing.told().clone())]));
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_written_is_said_and_written_later() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("state");
+    // A file stands where the folder should be.
+    fs::write(&folder, "").unwrap();
+    let (recorder, past) = Recorder::start(Some(&folder), at(0));
+    assert!(past.newest.is_empty());
+    recorder.record(ended(1, "a", Ending::Success));
+    recorder.flush().await;
+    let status = recorder.status();
+    assert!(status.error.is_some() && status.pending == 1, "{status:?}");
+    recorder.runs(RunFilter::default()).await.unwrap_err();
+    fs::remove_file(&folder).unwrap();
+    recorder.record(ended(2, "a", Ending::Success));
+    assert_eq!(recorder.runs(RunFilter::default()).await.unwrap().len(), 2);
+    assert_eq!(recorder.status(), HistoryStatus::default());
+}
+
+#[tokio::test]
+async fn a_history_that_is_damaged_while_it_is_used_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recorder, _) = Recorder::start(Some(folder.path()), at(0));
+    recorder.record(ended(1, "a", Ending::Success));
+    recorder.flush().await;
+    for name in [FILE_NAME, "history.sqlite-wal", "history.sqlite-shm"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    drop(recorder);
+    fs::write(folder.path().join(FILE_NAME), vec![7; 9000]).unwrap();
+    let (recorder, past) = Recorder::start(Some(folder.path()), at(0));
+    assert!(past.newest.is_empty() && recorder.status().warning.is_some());
+    recorder.record(ended(2, "a", Ending::Success));
+    assert_eq!(recorder.runs(RunFilter::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_folder_nothing_is_kept() {
+    let (recorder, _) = Recorder::start(None, at(0));
+    recorder.record(ended(1, "a", Ending::Success));
+    recorder.flush().await;
+    assert_eq!(recorder.status(), HistoryStatus::default());
+    recorder.runs(RunFilter::default()).await.unwrap_err();
+}

@@ -1,0 +1,457 @@
+//! Starts runs when they are due or asked for, and follows them to their end.
+//!
+//! A loop owns the planner: it wakes when something is due, when something happens, and every 30 seconds, since somebody may
+//! set the clock. Invariants, whatever becomes of a run: a database never has two, and no more than the limit go on at once. A
+//! run is never dropped, only told to stop, so it leaves nothing behind. What the history cannot keep is known here all the
+//! same, as long as the daemon lives.
+
+mod live;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use copal::schedule::{self, Missed, Planner, Policy, Run, RunKind};
+use copal::{Copal, Settings};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use live::{LiveRun, Stopping};
+
+use crate::history::{Newest, NewestRuns, Past, Recorder};
+use crate::run::{Ending, RunId, RunRecord, to_millisecond};
+use live::Live;
+use work::Worked;
+
+/// The longest sleep.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long runs that were told to stop are waited for when the daemon stops.
+const CANCEL_WAIT: Duration = Duration::from_secs(30);
+/// Events kept for somebody who listens slowly.
+const EVENTS: usize = 4096;
+const COMMANDS: usize = 256;
+
+/// What the runner goes by.
+#[derive(Clone, Debug)]
+pub struct RunnerSettings {
+    /// For the use cases.
+    pub settings: Settings,
+    /// When each database is backed up and drilled.
+    pub policies: BTreeMap<String, Policy>,
+    /// The most runs at once.
+    pub limit: usize,
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunEvent {
+    /// A run starts.
+    Started(RunRecord),
+    /// A run ended, after so many failures in a row.
+    Ended(RunRecord, u32),
+    /// Occurrences that nobody was awake for and that are not made up for.
+    Missed(Missed),
+    /// Another configuration is in force.
+    Reloaded,
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No such database is configured.
+    #[error("no such database is configured")]
+    UnknownDatabase,
+    /// No such run is under way.
+    #[error("no such run is under way")]
+    UnknownRun,
+    /// The daemon stops.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What became of the runs that were under way when the daemon stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Ended by themselves, well or not.
+    pub finished: usize,
+    /// Cancelled.
+    pub cancelled: usize,
+    /// Did not stop when told to, and go on until the process ends.
+    pub left: Vec<RunId>,
+}
+
+/// How one database does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatabaseStatus {
+    /// Its name.
+    pub name: String,
+    /// The run under way.
+    pub running: Option<RunId>,
+    /// Its newest backup runs; one that is under way is not among them.
+    pub backup: LaneStatus,
+    /// Its newest drills.
+    pub drill: LaneStatus,
+}
+
+/// How the runs of one kind do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// The newest run.
+    pub newest: Option<RunRecord>,
+    /// The newest successful run.
+    pub newest_success: Option<RunRecord>,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// When the next regular run is due.
+    pub next: Option<Timestamp>,
+}
+
+enum Command {
+    Request(String, RunKind, oneshot::Sender<Result<(), Refused>>),
+    Changed(String, oneshot::Sender<Result<(), Refused>>),
+    Cancel(RunId, oneshot::Sender<Result<(), Refused>>),
+    Reload(Box<RunnerSettings>, oneshot::Sender<Result<(), Refused>>),
+    Stop(Duration, oneshot::Sender<Stopped>),
+}
+
+/// Commands to the loop and looks at its state. Clones are for the same loop, which stops when the last of them is dropped.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<RunEvent>,
+    state: Arc<Mutex<State>>,
+    recorder: Recorder,
+}
+
+impl Runner {
+    /// Starts the loop on the runtime of the caller; schedules go on where `past` ended.
+    pub fn start(settings: RunnerSettings, recorder: Recorder, past: Past) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let events = broadcast::Sender::new(EVENTS);
+        let mut state = State {
+            planner: Planner::new(settings.limit),
+            newest: past.newest,
+            running: BTreeMap::new(),
+            last_id: past.last_id.map_or(0, |id| id.0),
+            names: Vec::new(),
+        };
+        let copal = state.configure(settings, Timestamp::now());
+        let state = Arc::new(Mutex::new(state));
+        let runner = Self { commands, events: events.clone(), state: Arc::clone(&state), recorder: recorder.clone() };
+        let main = Loop { state, events, recorder, copal, tasks: JoinSet::new() };
+        tokio::spawn(main.run(inbox));
+        runner
+    }
+
+    /// Starts a run as soon as there is a place for it; during another run of the database, after that.
+    pub async fn request(&self, database: &str, kind: RunKind) -> Result<(), Refused> {
+        self.ask(|reply| Command::Request(database.to_owned(), kind, reply)).await?
+    }
+
+    /// The database has changed: a backup follows, by its policy.
+    pub async fn changed(&self, database: &str) -> Result<(), Refused> {
+        self.ask(|reply| Command::Changed(database.to_owned(), reply)).await?
+    }
+
+    /// Tells a run to stop; that it has is an event.
+    pub async fn cancel(&self, run: RunId) -> Result<(), Refused> {
+        self.ask(|reply| Command::Cancel(run, reply)).await?
+    }
+
+    /// Puts another configuration in force; runs under way go on by the old one.
+    pub async fn reload(&self, settings: RunnerSettings) -> Result<(), Refused> {
+        self.ask(|reply| Command::Reload(Box::new(settings), reply)).await?
+    }
+
+    /// Starts nothing any more and waits for the runs under way; what has not ended after the grace period is cancelled.
+    pub async fn stop(&self, grace: Duration) -> Stopped {
+        self.ask(|reply| Command::Stop(grace, reply)).await.unwrap_or_default()
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<RunEvent> {
+        self.events.subscribe()
+    }
+
+    /// The runs under way.
+    pub fn live(&self) -> Vec<LiveRun> {
+        lock(&self.state).running.values().map(|running| running.live.now()).collect()
+    }
+
+    /// Follows a run under way; ends with it.
+    pub fn watch(&self, run: RunId) -> Option<watch::Receiver<LiveRun>> {
+        lock(&self.state).running.get(&run).map(|running| running.live.watch())
+    }
+
+    /// How all configured databases do, by name.
+    pub fn databases(&self) -> Vec<DatabaseStatus> {
+        let state = lock(&self.state);
+        state.names.iter().map(|name| state.database(name)).collect()
+    }
+
+    /// How one database does; `None` if it is not configured.
+    pub fn database(&self, name: &str) -> Option<DatabaseStatus> {
+        let state = lock(&self.state);
+        state.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok().then(|| state.database(name))
+    }
+
+    /// The history of runs.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Refused::Stopping)?;
+        answer.await.map_err(|_| Refused::Stopping)
+    }
+}
+
+/// What the loop writes and others look at.
+#[derive(Debug)]
+struct State {
+    planner: Planner,
+    newest: NewestRuns,
+    running: BTreeMap<RunId, Running>,
+    last_id: i64,
+    /// The configured databases, in order.
+    names: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    record: RunRecord,
+    live: Arc<Live>,
+    began: Instant,
+}
+
+impl State {
+    fn configure(&mut self, settings: RunnerSettings, now: Timestamp) -> Copal {
+        let RunnerSettings { settings, policies, limit } = settings;
+        self.names = policies.keys().cloned().collect();
+        let with_past = policies.into_iter().map(|(name, policy)| {
+            let history = schedule::History {
+                backup: self.past(&name, RunKind::Backup),
+                drill: self.past(&name, RunKind::Drill),
+            };
+            (name, (policy, history))
+        });
+        let databases = with_past.collect();
+        self.planner.configure(databases, limit, now);
+        Copal::new(settings)
+    }
+
+    fn lane(&self, database: &str, kind: RunKind) -> Option<&Newest> {
+        self.newest.get(&(database.to_owned(), kind))
+    }
+
+    fn past(&self, database: &str, kind: RunKind) -> schedule::Past {
+        let Some(newest) = self.lane(database, kind) else { return schedule::Past::default() };
+        let started = |run: &Option<RunRecord>| run.as_ref().map(|run| run.started);
+        schedule::Past { last_start: started(&newest.run), last_success: started(&newest.success) }
+    }
+
+    fn failures(&self, database: &str, kind: RunKind) -> u32 {
+        let newest = self.lane(database, kind).and_then(|newest| newest.run.as_ref());
+        newest.map_or(0, |run| run.consecutive_failures)
+    }
+
+    fn database(&self, name: &str) -> DatabaseStatus {
+        let running = self.running.iter().find(|(_, running)| running.record.database == name);
+        let lane = |kind| {
+            let Newest { run, success } = self.lane(name, kind).cloned().unwrap_or_default();
+            LaneStatus {
+                consecutive_failures: self.failures(name, kind),
+                newest: run,
+                newest_success: success,
+                next: self.planner.next_regular(name, kind),
+            }
+        };
+        DatabaseStatus {
+            name: name.to_owned(),
+            running: running.map(|(id, _)| *id),
+            backup: lane(RunKind::Backup),
+            drill: lane(RunKind::Drill),
+        }
+    }
+}
+
+/// A run has ended.
+struct Finished(RunId, Worked);
+
+struct Loop {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<RunEvent>,
+    recorder: Recorder,
+    copal: Copal,
+    tasks: JoinSet<Finished>,
+}
+
+impl Loop {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        let (grace, reply) = loop {
+            let sleep = self.tick();
+            tokio::select! {
+                Some(finished) = self.tasks.join_next() => self.joined(finished),
+                command = inbox.recv() => match command {
+                    Some(Command::Stop(grace, reply)) => break (grace, Some(reply)),
+                    Some(command) => self.obey(command),
+                    None => break (Duration::ZERO, None),
+                },
+                () = tokio::time::sleep(sleep) => {}
+            }
+        };
+        // Whoever asks from now on is told that the daemon stops.
+        drop(inbox);
+        let stopped = self.stop(grace).await;
+        self.recorder.flush().await;
+        if let Some(reply) = reply {
+            // Nobody may wait for it any more.
+            let _ = reply.send(stopped);
+        }
+    }
+
+    /// Starts what is due; answers how long nothing else is.
+    fn tick(&mut self) -> Duration {
+        let now = Timestamp::now();
+        let tick = lock(&self.state).planner.tick(now);
+        for missed in tick.missed {
+            tracing::warn!(database = %missed.database, since = %missed.since, "a run was missed");
+            self.tell(RunEvent::Missed(missed));
+        }
+        for run in tick.runs {
+            self.start(run, now);
+        }
+        let until = tick.wake_at.map(|wake_at| Duration::try_from(wake_at.duration_since(now)).unwrap_or_default());
+        until.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+    }
+
+    fn start(&mut self, run: Run, now: Timestamp) {
+        let mut state = lock(&self.state);
+        state.last_id = now.as_millisecond().max(state.last_id.saturating_add(1));
+        let id = RunId(state.last_id);
+        let record = RunRecord::start(id, &run, state.failures(&run.database, run.kind), now);
+        let live = Arc::new(Live::new(&record));
+        let running = Running { record: record.clone(), live: Arc::clone(&live), began: Instant::now() };
+        state.running.insert(id, running);
+        drop(state);
+        tracing::info!(run = %id, database = %run.database, kind = ?run.kind, reason = ?run.reason, "a run starts");
+        self.recorder.record(record.clone());
+        self.tell(RunEvent::Started(record));
+        let work = work::work(self.copal.clone(), run, live);
+        self.tasks.spawn(async move { Finished(id, work.await) });
+    }
+
+    fn joined(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+        match finished {
+            Ok(Finished(id, worked)) => self.finish(id, worked),
+            // Panics are caught further in, and nothing aborts these tasks.
+            Err(error) => tracing::error!(%error, "a run was lost"),
+        }
+    }
+
+    fn finish(&mut self, id: RunId, worked: Worked) {
+        let now = Timestamp::now();
+        let mut state = lock(&self.state);
+        let Some(Running { mut record, began, .. }) = state.running.remove(&id) else { return };
+        let Worked { ending, error, facts } = worked;
+        let before = record.consecutive_failures;
+        record.consecutive_failures = match ending {
+            Ending::Success => 0,
+            Ending::TransientFailure | Ending::PermanentFailure => before.saturating_add(1),
+            Ending::Cancelled | Ending::Interrupted => before,
+        };
+        record.ended = Some(to_millisecond(now));
+        record.duration_ms = u64::try_from(began.elapsed().as_millis()).ok();
+        (record.ending, record.error, record.facts) = (Some(ending), error, facts);
+        let lane = state.newest.entry((record.database.clone(), record.kind)).or_default();
+        lane.run = Some(record.clone());
+        if ending == Ending::Success {
+            lane.success = Some(record.clone());
+        }
+        state.planner.ended(&record.database, ending.outcome(), now);
+        drop(state);
+        let error = record.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
+        if ending.is_failure() {
+            tracing::warn!(run = %id, database = %record.database, error, "a run failed");
+        } else {
+            tracing::info!(run = %id, database = %record.database, ?ending, "a run ended");
+        }
+        self.recorder.record(record.clone());
+        self.tell(RunEvent::Ended(record, before));
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Timestamp::now();
+        let known = |is_known, error| if is_known { Ok(()) } else { Err(error) };
+        let mut state = lock(&self.state);
+        // Whoever asked may be gone.
+        let _ = match command {
+            Command::Request(database, kind, reply) => {
+                reply.send(known(state.planner.request(&database, kind, now), Refused::UnknownDatabase))
+            }
+            Command::Changed(database, reply) => {
+                reply.send(known(state.planner.changed(&database, now), Refused::UnknownDatabase))
+            }
+            Command::Cancel(run, reply) => {
+                let running = state.running.get(&run);
+                running.iter().for_each(|running| running.live.stop(Stopping::Cancelled));
+                reply.send(known(running.is_some(), Refused::UnknownRun))
+            }
+            Command::Reload(settings, reply) => {
+                self.copal = state.configure(*settings, now);
+                drop(state);
+                self.tell(RunEvent::Reloaded);
+                reply.send(Ok(()))
+            }
+            Command::Stop(..) => Ok(()),
+        };
+    }
+
+    /// Waits for the runs, tells them to stop after the grace period, and gives up on those that do not.
+    async fn stop(&mut self, grace: Duration) -> Stopped {
+        let mut stopped = Stopped::default();
+        let first = self.drain(Instant::now().checked_add(grace)).await;
+        for running in lock(&self.state).running.values() {
+            running.live.stop(Stopping::Shutdown);
+        }
+        let second = self.drain(Some(Instant::now() + CANCEL_WAIT)).await;
+        for ending in first.into_iter().chain(second) {
+            match ending {
+                Ending::Cancelled => stopped.cancelled += 1,
+                _ => stopped.finished += 1,
+            }
+        }
+        stopped.left = lock(&self.state).running.keys().copied().collect();
+        // They would be dropped with the set, in the middle of something.
+        self.tasks.detach_all();
+        stopped
+    }
+
+    /// Follows runs to their end until then.
+    async fn drain(&mut self, until: Option<Instant>) -> Vec<Ending> {
+        let mut endings = Vec::new();
+        loop {
+            let next = match until {
+                Some(until) => tokio::time::timeout_at(until, self.tasks.join_next()).await,
+                None => Ok(self.tasks.join_next().await),
+            };
+            let Ok(Some(finished)) = next else { return endings };
+            endings.extend(finished.as_ref().ok().map(|Finished(_, worked)| worked.ending));
+            self.joined(finished);
+        }
+    }
+
+    fn tell(&self, event: RunEvent) {
+        // Nobody may listen.
+        let _ = self.events.send(event);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

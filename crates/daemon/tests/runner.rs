@@ -1,0 +1,321 @@
+//! Runs as a daemon would do them: real SQLite databases, a real repository in a local folder.
+
+// Everything here is a test; a panic is how a test fails.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use copal::schedule::{Policy, Retries, RunKind, RunReason, Schedule};
+use copal::{Copal, DatabaseSettings, ErrorKind, InitOptions, Keep, PassphraseSource, Settings};
+use copal_daemon::{
+    Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, RunRecord, Runner, RunnerSettings, Stopped,
+};
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::broadcast::Receiver;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with databases, a repository and a state folder.
+struct Home {
+    folder: tempfile::TempDir,
+    policies: BTreeMap<String, Policy>,
+    settings: Settings,
+}
+
+impl Home {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("repository");
+        let settings = Settings {
+            state: Some(folder.path().join("state")),
+            database_wait: Duration::from_millis(100),
+            ..Settings::new(repository.to_str().unwrap())
+        };
+        Copal::new(settings.clone()).init(InitOptions::default()).await.unwrap();
+        Self { folder, policies: BTreeMap::new(), settings }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.db"))
+    }
+
+    /// Configures a database and makes it, with so many rows of 1 KiB.
+    fn add(&mut self, name: &str, rows: u32, policy: Policy) {
+        let url = format!("sqlite:{}", self.path(name).display());
+        let keep = Keep { last: Some(2), ..Keep::default() };
+        self.settings.databases.insert(name.to_owned(), DatabaseSettings { url, keep, ..DatabaseSettings::default() });
+        self.policies.insert(name.to_owned(), policy);
+        let mut db = Connection::open(self.path(name)).unwrap();
+        let change = db.transaction().unwrap();
+        change.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)").unwrap();
+        for _ in 0..rows {
+            change.execute("INSERT INTO t (body) VALUES (randomblob(1024))", []).unwrap();
+        }
+        change.commit().unwrap();
+    }
+
+    fn runner_settings(&self, limit: usize) -> RunnerSettings {
+        RunnerSettings { settings: self.settings.clone(), policies: self.policies.clone(), limit }
+    }
+
+    fn state(&self) -> &Path {
+        self.settings.state.as_deref().unwrap()
+    }
+
+    fn start(&self, limit: usize) -> (Runner, Receiver<RunEvent>) {
+        let (recorder, past) = Recorder::start(Some(self.state()), Timestamp::now());
+        let runner = Runner::start(self.runner_settings(limit), recorder, past);
+        let events = runner.subscribe();
+        (runner, events)
+    }
+
+    async fn backups(&self, database: &str) -> usize {
+        Copal::new(self.settings.clone()).list(Some(database)).await.unwrap()[0].backups.len()
+    }
+}
+
+fn every_second() -> Policy {
+    Policy { schedule: Some(Schedule::parse("every 1s").unwrap()), ..Policy::default() }
+}
+
+async fn next(events: &mut Receiver<RunEvent>) -> RunEvent {
+    tokio::time::timeout(PATIENCE, events.recv()).await.expect("something happens").unwrap()
+}
+
+async fn started(events: &mut Receiver<RunEvent>) -> RunRecord {
+    loop {
+        if let RunEvent::Started(record) = next(events).await {
+            return record;
+        }
+    }
+}
+
+async fn ended(events: &mut Receiver<RunEvent>) -> RunRecord {
+    loop {
+        if let RunEvent::Ended(record, _) = next(events).await {
+            return record;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_pruned_drilled_and_written_down() {
+    let mut home = Home::new().await;
+    home.add("shop", 300, Policy { retention: true, ..Policy::default() });
+    let (runner, mut events) = home.start(2);
+    for _ in 0..3 {
+        runner.request("shop", RunKind::Backup).await.unwrap();
+        let run = ended(&mut events).await;
+        assert_eq!((run.ending, run.reason), (Some(Ending::Success), RunReason::Requested), "{run:?}");
+        assert!(run.facts.logical_bytes > Some(300_000) && run.facts.backup.is_some() && run.error.is_none());
+        assert!(run.duration_ms.is_some() && run.facts.warnings.is_empty(), "{run:?}");
+    }
+    assert_eq!(home.backups("shop").await, 2, "a prune follows");
+    runner.request("shop", RunKind::Drill).await.unwrap();
+    let drill = ended(&mut events).await;
+    assert_eq!((drill.kind, drill.ending), (RunKind::Drill, Some(Ending::Success)), "{drill:?}");
+    let kept = runner.recorder().runs(RunFilter::default()).await.unwrap();
+    assert_eq!((kept.len(), &kept[0]), (4, &drill));
+    let status = runner.database("shop").unwrap();
+    assert_eq!((status.running, status.backup.newest.as_ref()), (None, Some(&kept[1])));
+    assert_eq!(status.drill.newest_success, Some(drill));
+    assert_eq!(runner.request("shpo", RunKind::Backup).await, Err(Refused::UnknownDatabase));
+    assert_eq!(runner.changed("shpo").await, Err(Refused::UnknownDatabase));
+    assert_eq!(runner.cancel(kept[0].id).await, Err(Refused::UnknownRun));
+    assert_eq!(runner.stop(PATIENCE).await, Stopped::default());
+    assert_eq!(runner.request("shop", RunKind::Backup).await, Err(Refused::Stopping));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_and_comes_back() {
+    let mut home = Home::new().await;
+    let retries = Retries { most: 100, first: Duration::from_millis(50), cap: Duration::from_millis(50) };
+    home.add("shop", 10, Policy { retries, ..Policy::default() });
+    let away = home.path("away");
+    std::fs::rename(home.path("shop"), &away).unwrap();
+    let (runner, mut events) = home.start(2);
+    runner.changed("shop").await.unwrap();
+    for failures in 1..=3 {
+        let run = ended(&mut events).await;
+        assert_eq!((run.ending, run.consecutive_failures), (Some(Ending::TransientFailure), failures), "{run:?}");
+        assert_eq!((run.attempt, run.error.unwrap().kind.as_str()), (failures, ErrorKind::NotFound.as_str()));
+    }
+    std::fs::rename(&away, home.path("shop")).unwrap();
+    let (run, before) = loop {
+        match next(&mut events).await {
+            RunEvent::Ended(run, before) if run.ending == Some(Ending::Success) => break (run, before),
+            _ => {}
+        }
+    };
+    assert!(before >= 3 && run.consecutive_failures == 0 && run.reason == RunReason::Retry, "{before} {run:?}");
+    assert_eq!(runner.database("shop").unwrap().backup.consecutive_failures, 0);
+    runner.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cancelled_leaves_nothing_behind() {
+    let mut home = Home::new().await;
+    home.add("shop", 60_000, Policy::default());
+    let (runner, mut events) = home.start(2);
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    let run = started(&mut events).await;
+    let mut live = runner.watch(run.id).unwrap();
+    tokio::time::timeout(PATIENCE, live.wait_for(|live| live.phase == "reading" && live.done > 0))
+        .await
+        .unwrap()
+        .unwrap();
+    let now = runner.live().remove(0);
+    assert!(now.id == run.id && now.total > Some(60_000_000), "{now:?}");
+    assert_eq!(runner.database("shop").unwrap().running, Some(run.id));
+    runner.cancel(run.id).await.unwrap();
+    let run = ended(&mut events).await;
+    assert_eq!((run.ending, run.consecutive_failures), (Some(Ending::Cancelled), 0), "{run:?}");
+    assert_eq!(home.backups("shop").await, 0);
+    assert!(runner.watch(run.id).is_none() && runner.live().is_empty());
+    // The lease was given back.
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
+    runner.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_too_long_is_ended_and_counted() {
+    let mut home = Home::new().await;
+    let time_limit = Some(Duration::from_millis(1));
+    home.add("shop", 60_000, Policy { time_limit, ..Policy::default() });
+    let (runner, mut events) = home.start(2);
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    let run = ended(&mut events).await;
+    assert_eq!((run.ending, run.consecutive_failures), (Some(Ending::TransientFailure), 1), "{run:?}");
+    assert_eq!(run.error.unwrap().kind, "timed-out");
+    assert_eq!(runner.stop(PATIENCE).await, Stopped::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_panics_has_failed_and_gives_its_place_back() {
+    let mut home = Home::new().await;
+    home.add("a", 1, Policy::default());
+    home.add("b", 1, Policy::default());
+    let encrypted = home.folder.path().join("encrypted");
+    let passphrase = PassphraseSource::Known(copal::Secret::new("a passphrase"));
+    home.settings = Settings { repository: encrypted.to_str().unwrap().to_owned(), passphrase, ..home.settings };
+    Copal::new(home.settings.clone()).init(InitOptions { encrypt: true, ..InitOptions::default() }).await.unwrap();
+    let good = home.settings.passphrase.clone();
+    home.settings.passphrase = PassphraseSource::Ask(Arc::new(|_| panic!("on purpose")));
+    let (runner, mut events) = home.start(1);
+    for name in ["a", "b", "a"] {
+        runner.request(name, RunKind::Backup).await.unwrap();
+        let run = ended(&mut events).await;
+        assert_eq!((run.database.as_str(), run.ending), (name, Some(Ending::PermanentFailure)), "{run:?}");
+        assert_eq!(run.error.unwrap().kind, "panicked");
+    }
+    assert_eq!(runner.database("a").unwrap().backup.consecutive_failures, 2);
+    home.settings.passphrase = good;
+    runner.reload(home.runner_settings(1)).await.unwrap();
+    runner.request("a", RunKind::Backup).await.unwrap();
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
+    runner.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_waits_for_what_runs_and_then_cancels_it() {
+    for (grace, expected) in [
+        (PATIENCE, Stopped { finished: 1, ..Stopped::default() }),
+        (Duration::ZERO, Stopped { cancelled: 1, ..Stopped::default() }),
+    ] {
+        let mut home = Home::new().await;
+        home.add("shop", 60_000, Policy::default());
+        let (runner, mut events) = home.start(1);
+        runner.request("shop", RunKind::Backup).await.unwrap();
+        let run = started(&mut events).await;
+        let mut live = runner.watch(run.id).unwrap();
+        let is_reading = live.wait_for(|live| live.phase == "reading" && live.done > 0);
+        drop(tokio::time::timeout(PATIENCE, is_reading).await.unwrap().unwrap());
+        assert_eq!(runner.stop(grace).await, expected);
+        assert_eq!(home.backups("shop").await, expected.finished);
+        let ending = History::look(home.state()).unwrap().runs(&RunFilter::default()).unwrap()[0].ending;
+        let as_expected = if expected.finished == 1 { Ending::Success } else { Ending::Cancelled };
+        assert_eq!(ending, Some(as_expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_is_kept_and_no_database_has_two_runs() {
+    let mut home = Home::new().await;
+    for n in 0..6 {
+        home.add(&format!("d{n}"), 20, every_second());
+    }
+    let (runner, mut events) = home.start(2);
+    let (mut under_way, mut most, mut done) = (Vec::new(), 0, BTreeMap::new());
+    while done.len() < 6 || done.values().any(|runs| *runs < 2) {
+        match next(&mut events).await {
+            RunEvent::Started(run) => {
+                assert!(!under_way.contains(&run.database), "{run:?}");
+                under_way.push(run.database);
+                most = most.max(under_way.len());
+            }
+            RunEvent::Ended(run, _) => {
+                assert_eq!(run.ending, Some(Ending::Success), "{run:?}");
+                under_way.retain(|database| *database != run.database);
+                *done.entry(run.database).or_insert(0) += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(most, 2);
+    runner.stop(PATIENCE).await;
+}
+
+#[test]
+fn a_killed_daemon_knows_what_was_cut_off_and_does_it_again() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (home, id) = first.block_on(async {
+        let mut home = Home::new().await;
+        home.settings.lease_ttl = Duration::from_secs(5);
+        home.add("shop", 100_000, Policy::default());
+        let (runner, mut events) = home.start(1);
+        runner.request("shop", RunKind::Backup).await.unwrap();
+        let run = started(&mut events).await;
+        runner.recorder().flush().await;
+        (home, run.id)
+    });
+    // Everything that it did ends in the middle.
+    first.shutdown_background();
+    // Its thread has let go of the file once the last of its tasks is gone.
+    std::thread::sleep(Duration::from_millis(300));
+    runtime().block_on(async {
+        let (recorder, past) = Recorder::start(Some(home.state()), Timestamp::now());
+        let interrupted: Vec<_> = past.interrupted.iter().map(|run| (run.id, run.ending)).collect();
+        assert_eq!(interrupted, [(id, Some(Ending::Interrupted))]);
+        let runner = Runner::start(home.runner_settings(1), recorder, past);
+        let mut events = runner.subscribe();
+        let run = ended(&mut events).await;
+        assert_eq!((run.ending, run.reason, run.id > id), (Some(Ending::Success), RunReason::Retry, true), "{run:?}");
+        assert_eq!(home.backups("shop").await, 1);
+        runner.stop(PATIENCE).await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_history_stops_nothing() {
+    let mut home = Home::new().await;
+    home.add("shop", 10, every_second());
+    std::fs::create_dir_all(home.state()).unwrap();
+    std::fs::write(home.state().join(HISTORY_FILE), "no database").unwrap();
+    let (runner, mut events) = home.start(1);
+    assert!(runner.recorder().status().warning.is_some());
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
+    // Nor does one that cannot be written at all.
+    runner.stop(PATIENCE).await;
+    std::fs::remove_dir_all(home.state()).unwrap();
+    std::fs::write(home.state(), "").unwrap();
+    let (runner, mut events) = home.start(1);
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
+    assert!(runner.recorder().status().error.is_some());
+    runner.stop(PATIENCE).await;
+}
