@@ -1,15 +1,20 @@
 //! The daemon of Copal, as a library: `copal serve` puts it together.
 //!
 //! [`Runner`] starts what is due and what is asked for, [`Recorder`] keeps the history of runs in the state folder, and events
-//! go out to whoever listens. The repository stays the truth about backups: nothing here is needed to restore one.
+//! go out to whoever listens: [`Notifications`] tells people, [`Staleness`] looks whether promises are kept. The repository stays the truth about backups: nothing here is needed to restore one.
 
+mod events;
 mod history;
+mod notifier;
 mod run;
 mod runner;
+mod staleness;
 
 pub use history::{
     FILE_NAME as HISTORY_FILE, History, HistoryError, HistoryStatus, Newest, NewestRuns, Opened, Past, Recorder,
     RunFilter,
 };
+pub use notifier::{NotificationSettings, Notifications, NotifierSettings, TrialError};
 pub use run::{Ending, RunError, RunFacts, RunId, RunRecord};
 pub use runner::{DatabaseStatus, LaneStatus, LiveRun, Refused, RunEvent, Runner, RunnerSettings, Stopped, Stopping};
+pub use staleness::{Promise, Staleness};

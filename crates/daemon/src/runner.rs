@@ -55,6 +55,15 @@ pub enum RunEvent {
     Ended(RunRecord, u32),
     /// Occurrences that nobody was awake for and that are not made up for.
     Missed(Missed),
+    /// There is no backup as young as promised, whoever should have made it.
+    Stale {
+        /// The database.
+        database: String,
+        /// When its newest backup was made; none if there is none.
+        newest: Option<Timestamp>,
+        /// The age that none should exceed.
+        max_age: Duration,
+    },
     /// Another configuration is in force.
     Reloaded,
 }
@@ -123,12 +132,13 @@ enum Command {
 pub struct Runner {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<RunEvent>,
+    begin: watch::Sender<bool>,
     state: Arc<Mutex<State>>,
     recorder: Recorder,
 }
 
 impl Runner {
-    /// Starts the loop on the runtime of the caller; schedules go on where `past` ended.
+    /// Makes the loop on the runtime of the caller; schedules go on where `past` ended, from [`Runner::begin`] on.
     pub fn start(settings: RunnerSettings, recorder: Recorder, past: Past) -> Self {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let events = broadcast::Sender::new(EVENTS);
@@ -141,10 +151,23 @@ impl Runner {
         };
         let copal = state.configure(settings, Timestamp::now());
         let state = Arc::new(Mutex::new(state));
-        let runner = Self { commands, events: events.clone(), state: Arc::clone(&state), recorder: recorder.clone() };
-        let main = Loop { state, events, recorder, copal, tasks: JoinSet::new() };
+        let (begin, begun) = watch::channel(false);
+        let main = Loop {
+            state: Arc::clone(&state),
+            events: events.clone(),
+            begun,
+            recorder: recorder.clone(),
+            copal,
+            tasks: JoinSet::new(),
+        };
+        let runner = Self { commands, events, begin, state, recorder };
         tokio::spawn(main.run(inbox));
         runner
+    }
+
+    /// Starts what is due, from now on: whoever wants to hear of all of it has subscribed before.
+    pub fn begin(&self) {
+        self.begin.send_replace(true);
     }
 
     /// Starts a run as soon as there is a place for it; during another run of the database, after that.
@@ -197,6 +220,24 @@ impl Runner {
     pub fn database(&self, name: &str) -> Option<DatabaseStatus> {
         let state = lock(&self.state);
         state.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok().then(|| state.database(name))
+    }
+
+    /// When the next regular run of a database is due.
+    pub fn next_regular(&self, name: &str, kind: RunKind) -> Option<Timestamp> {
+        lock(&self.state).planner.next_regular(name, kind)
+    }
+
+    /// Tells all who listen.
+    pub(crate) fn tell(&self, event: RunEvent) {
+        // Nobody may listen.
+        let _ = self.events.send(event);
+    }
+
+    /// When the newest backup of each database began that this daemon knows of.
+    pub(crate) fn newest_backups(&self) -> BTreeMap<String, Timestamp> {
+        let state = lock(&self.state);
+        let newest = |name: &String| Some((name.clone(), state.past(name, RunKind::Backup).last_success?));
+        state.names.iter().filter_map(newest).collect()
     }
 
     /// The history of runs.
@@ -286,6 +327,7 @@ struct Finished(RunId, Worked);
 struct Loop {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<RunEvent>,
+    begun: watch::Receiver<bool>,
     recorder: Recorder,
     copal: Copal,
     tasks: JoinSet<Finished>,
@@ -294,8 +336,10 @@ struct Loop {
 impl Loop {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let (grace, reply) = loop {
-            let sleep = self.tick();
+            let has_begun = *self.begun.borrow();
+            let sleep = if has_begun { self.tick() } else { LOOK_AGAIN };
             tokio::select! {
+                Ok(()) = self.begun.changed(), if !has_begun => {}
                 Some(finished) = self.tasks.join_next() => self.joined(finished),
                 command = inbox.recv() => match command {
                     Some(Command::Stop(grace, reply)) => break (grace, Some(reply)),

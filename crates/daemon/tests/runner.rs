@@ -3,104 +3,17 @@
 // Everything here is a test; a panic is how a test fails.
 #![allow(clippy::unwrap_used)]
 
+mod home;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copal::schedule::{Policy, Retries, RunKind, RunReason, Schedule};
-use copal::{Copal, DatabaseSettings, ErrorKind, InitOptions, Keep, PassphraseSource, Settings};
-use copal_daemon::{
-    Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, RunRecord, Runner, RunnerSettings, Stopped,
-};
+use copal::schedule::{Policy, Retries, RunKind, RunReason};
+use copal::{Copal, ErrorKind, InitOptions, PassphraseSource, Settings};
+use copal_daemon::{Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, Runner, Stopped};
+use home::{Home, PATIENCE, ended, every_second, next, started};
 use jiff::Timestamp;
-use rusqlite::Connection;
-use tokio::sync::broadcast::Receiver;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder with databases, a repository and a state folder.
-struct Home {
-    folder: tempfile::TempDir,
-    policies: BTreeMap<String, Policy>,
-    settings: Settings,
-}
-
-impl Home {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let repository = folder.path().join("repository");
-        let settings = Settings {
-            state: Some(folder.path().join("state")),
-            database_wait: Duration::from_millis(100),
-            ..Settings::new(repository.to_str().unwrap())
-        };
-        Copal::new(settings.clone()).init(InitOptions::default()).await.unwrap();
-        Self { folder, policies: BTreeMap::new(), settings }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(format!("{name}.db"))
-    }
-
-    /// Configures a database and makes it, with so many rows of 1 KiB.
-    fn add(&mut self, name: &str, rows: u32, policy: Policy) {
-        let url = format!("sqlite:{}", self.path(name).display());
-        let keep = Keep { last: Some(2), ..Keep::default() };
-        self.settings.databases.insert(name.to_owned(), DatabaseSettings { url, keep, ..DatabaseSettings::default() });
-        self.policies.insert(name.to_owned(), policy);
-        let mut db = Connection::open(self.path(name)).unwrap();
-        let change = db.transaction().unwrap();
-        change.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)").unwrap();
-        for _ in 0..rows {
-            change.execute("INSERT INTO t (body) VALUES (randomblob(1024))", []).unwrap();
-        }
-        change.commit().unwrap();
-    }
-
-    fn runner_settings(&self, limit: usize) -> RunnerSettings {
-        RunnerSettings { settings: self.settings.clone(), policies: self.policies.clone(), limit }
-    }
-
-    fn state(&self) -> &Path {
-        self.settings.state.as_deref().unwrap()
-    }
-
-    fn start(&self, limit: usize) -> (Runner, Receiver<RunEvent>) {
-        let (recorder, past) = Recorder::start(Some(self.state()), Timestamp::now());
-        let runner = Runner::start(self.runner_settings(limit), recorder, past);
-        let events = runner.subscribe();
-        (runner, events)
-    }
-
-    async fn backups(&self, database: &str) -> usize {
-        Copal::new(self.settings.clone()).list(Some(database)).await.unwrap()[0].backups.len()
-    }
-}
-
-fn every_second() -> Policy {
-    Policy { schedule: Some(Schedule::parse("every 1s").unwrap()), ..Policy::default() }
-}
-
-async fn next(events: &mut Receiver<RunEvent>) -> RunEvent {
-    tokio::time::timeout(PATIENCE, events.recv()).await.expect("something happens").unwrap()
-}
-
-async fn started(events: &mut Receiver<RunEvent>) -> RunRecord {
-    loop {
-        if let RunEvent::Started(record) = next(events).await {
-            return record;
-        }
-    }
-}
-
-async fn ended(events: &mut Receiver<RunEvent>) -> RunRecord {
-    loop {
-        if let RunEvent::Ended(record, _) = next(events).await {
-            return record;
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_made_pruned_drilled_and_written_down() {
@@ -294,6 +207,7 @@ fn a_killed_daemon_knows_what_was_cut_off_and_does_it_again() {
         assert_eq!(interrupted, [(id, Some(Ending::Interrupted))]);
         let runner = Runner::start(home.runner_settings(1), recorder, past);
         let mut events = runner.subscribe();
+        runner.begin();
         let run = ended(&mut events).await;
         assert_eq!((run.ending, run.reason, run.id > id), (Some(Ending::Success), RunReason::Retry, true), "{run:?}");
         assert_eq!(home.backups("shop").await, 1);

@@ -61,13 +61,15 @@ pub(super) async fn work(copal: Copal, run: Run, live: Arc<Live>) -> Worked {
             task.await
         }
     };
-    let (facts, result) = joined.unwrap_or_else(|error| {
-        let failure = match error.try_into_panic() {
-            Ok(_) => Failure::permanent("panicked", "the run stopped unexpectedly; this is a mistake in copal"),
-            Err(error) => Failure { ending: Ending::Cancelled, error: RunError::new("interrupted", error.to_string()) },
-        };
-        (RunFacts::default(), Err(failure))
-    });
+    let (facts, result) = match joined {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => {
+            let message = "the run stopped unexpectedly; this is a mistake in copal";
+            (RunFacts::default(), Err(Failure::permanent("panicked", message)))
+        }
+        // The runtime ends, and this with it: the history finds the run cut off.
+        Err(_) => std::future::pending().await,
+    };
     let (ending, error) = match result {
         Ok(()) => (Ending::Success, None),
         Err(Failure { ending: Ending::Cancelled, .. }) if live.stopping() == Some(Stopping::TimeLimit) => {
