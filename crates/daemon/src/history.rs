@@ -131,6 +131,11 @@ pub struct Opened {
 impl History {
     /// Opens or creates the history in the folder, for the only daemon that writes to it.
     pub fn open(folder: &Path, now: Timestamp) -> Result<Opened> {
+        Self::open_again(folder, now, RunId(i64::MAX))
+    }
+
+    /// The same after it could not be used for a while: runs from `own` on are this daemon's, and may be under way.
+    fn open_again(folder: &Path, now: Timestamp, own: RunId) -> Result<Opened> {
         let path = folder.join(FILE_NAME);
         let failed = |problem: String| HistoryError { path: path.clone(), problem, is_damage: false };
         fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
@@ -144,7 +149,7 @@ impl History {
             }
             Err(error) => return Err(error),
         };
-        let interrupted = history.close_interrupted(now)?;
+        let interrupted = history.close_interrupted(now, own)?;
         history.trim(now)?;
         Ok(Opened { history, warning, interrupted })
     }
@@ -298,8 +303,9 @@ impl History {
     }
 
     /// Closes the runs that nobody can be working on any more.
-    fn close_interrupted(&mut self, now: Timestamp) -> Result<Vec<RunRecord>> {
-        let mut runs = self.ask(|connection| rows::read(connection, "WHERE ending IS NULL ORDER BY id", params![]))?;
+    fn close_interrupted(&mut self, now: Timestamp, own: RunId) -> Result<Vec<RunRecord>> {
+        let mut runs =
+            self.ask(|connection| rows::read(connection, "WHERE ending IS NULL AND id < ?1 ORDER BY id", [own.0]))?;
         for run in &mut runs {
             (run.ended, run.ending) = (Some(now), Some(Ending::Interrupted));
         }

@@ -5,6 +5,7 @@
 
 mod events;
 mod history;
+mod lock;
 mod notifier;
 mod run;
 mod runner;
@@ -14,6 +15,7 @@ pub use history::{
     FILE_NAME as HISTORY_FILE, History, HistoryError, HistoryStatus, Newest, NewestRuns, Opened, Past, Recorder,
     RunFilter,
 };
+pub use lock::{StateLock, StateLockError};
 pub use notifier::{NotificationSettings, Notifications, NotifierSettings, TrialError};
 pub use run::{Ending, RunError, RunFacts, RunId, RunRecord};
 pub use runner::{DatabaseStatus, LaneStatus, LiveRun, Refused, RunEvent, Runner, RunnerSettings, Stopped, Stopping};

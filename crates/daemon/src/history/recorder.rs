@@ -75,8 +75,9 @@ impl Recorder {
             history: None,
             status: Arc::clone(&status),
             pending: Pending::default(),
+            own: RunId(now.as_millisecond()),
         };
-        let past = writer.open(now).and_then(|interrupted| writer.past(interrupted));
+        let past = writer.open(now, RunId(i64::MAX)).and_then(|interrupted| writer.past(interrupted));
         let past = past.unwrap_or_else(|error| {
             writer.failed(error);
             Past::default()
@@ -144,6 +145,8 @@ struct Writer {
     history: Option<History>,
     status: Arc<Mutex<HistoryStatus>>,
     pending: Pending,
+    /// Runs from this one on are of this daemon.
+    own: RunId,
 }
 
 impl Writer {
@@ -213,8 +216,7 @@ impl Writer {
 
     fn try_write(&mut self) -> Result<()> {
         if self.history.is_none() {
-            // Runs under way in it are of a time when nothing could be written.
-            self.open(Timestamp::now())?;
+            self.open(Timestamp::now(), self.own)?;
         }
         let Some(history) = &mut self.history else { return Ok(()) };
         if !self.pending.runs.is_empty() {
@@ -226,9 +228,9 @@ impl Writer {
         Ok(())
     }
 
-    fn open(&mut self, now: Timestamp) -> Result<Vec<RunRecord>> {
+    fn open(&mut self, now: Timestamp, own: RunId) -> Result<Vec<RunRecord>> {
         let Some(folder) = &self.folder else { return Ok(Vec::new()) };
-        let Opened { history, warning, interrupted } = History::open(folder, now)?;
+        let Opened { history, warning, interrupted } = History::open_again(folder, now, own)?;
         if warning.is_some() {
             self.status().warning = warning;
         }

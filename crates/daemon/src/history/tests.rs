@@ -78,6 +78,8 @@ fn runs_are_kept_as_they_were() {
 fn runs_that_were_cut_off_are_closed_once() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).history.save(&[started(1, "a", RunKind::Drill), ended(2, "a", Ending::Success)]).unwrap();
+    let own = History::open_again(folder.path(), at(1000), RunId(1)).unwrap();
+    assert_eq!(own.interrupted, [], "a daemon does not close its own");
     let interrupted = open(folder.path()).interrupted;
     assert_eq!(
         interrupted.iter().map(|run| (run.id, run.ending)).collect::<Vec<_>>(),
