@@ -3,6 +3,7 @@
 //! Owns the names of keys and variables. Reads files, never the process environment: that comes in as an
 //! [`Environment`]. Opens no repository and no database. docs/configuration.md describes it for users.
 
+mod daemon;
 mod database;
 mod document;
 mod dotenv;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use copal_core::FolderName;
 use jiff::tz::TimeZone;
 
+pub use daemon::{DaemonConfiguration, LogFormat, TlsFiles};
 pub use database::DatabaseConfiguration;
 pub use environment::Environment;
 pub use nearest::nearest;
@@ -33,6 +35,7 @@ pub use repository::RepositoryConfiguration;
 pub use resolve::{Overrides, Resolved, read_passphrase_file};
 pub use schedule::check_schedule;
 
+use crate::schedule::Policy;
 use crate::{Compression, CopalError, ErrorKind, PostgresSettings, Result, Settings};
 use document::{Document, Table};
 
@@ -66,9 +69,11 @@ pub struct Configuration {
     pub lease_ttl: Option<Duration>,
     /// Time zone of schedules and of retention periods.
     pub timezone: Option<TimeZone>,
+    /// How the daemon listens, runs and stops.
+    pub daemon: DaemonConfiguration,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "repository",
     "databases",
     "notify",
@@ -80,6 +85,7 @@ const KEYS: [&str; 11] = [
     "postgres",
     "lease_ttl",
     "timezone",
+    "daemon",
 ];
 
 impl Configuration {
@@ -125,7 +131,16 @@ impl Configuration {
             postgres: read_postgres(&top, &base)?,
             lease_ttl: read_lease_ttl(&top)?,
             timezone: read_timezone(&top)?,
+            daemon: DaemonConfiguration::read(&top, &base)?,
         })
+    }
+
+    /// What the planner goes by, for each database; `zone` is for those without a zone of their own.
+    ///
+    /// Errors: none for a configuration that was read.
+    pub fn policies(&self, zone: &TimeZone) -> Result<BTreeMap<String, Policy>> {
+        let zone = self.timezone.as_ref().unwrap_or(zone);
+        self.databases.iter().map(|(name, database)| Ok((name.clone(), database.policy(zone)?))).collect()
     }
 
     /// The configured databases as the use cases want them.

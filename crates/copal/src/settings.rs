@@ -55,6 +55,12 @@ pub struct DatabaseSettings {
     pub max_age: Option<Duration>,
     /// Its retention.
     pub keep: Keep,
+    /// When it is drilled, as written.
+    pub drill: Option<String>,
+    /// Its own time zone.
+    pub timezone: Option<jiff::tz::TimeZone>,
+    /// Its regular runs start up to this much later than the schedule says.
+    pub jitter: Duration,
 }
 
 /// Settings of the DuckDB engine.
@@ -103,7 +109,7 @@ pub struct Settings {
     pub lease_ttl: Duration,
     /// Packs older than this are stored again piece by piece; `None`: never.
     pub repack_age: Option<Duration>,
-    /// Time zone of retention periods.
+    /// Time zone of retention periods, and of schedules of databases without one of their own.
     pub timezone: jiff::tz::TimeZone,
 }
 

@@ -103,6 +103,11 @@ impl<'a> Table<'a> {
         self.table.get(key)
     }
 
+    /// Where the value of a key stands, for errors about it.
+    pub(super) fn offset_of(&self, key: &str) -> usize {
+        self.get(key).map_or(self.offset, |value| value.span().start)
+    }
+
     /// Whether there is such a key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()

@@ -58,7 +58,7 @@ fn a_whole_configuration_is_read() {
     );
     assert_eq!(shop.settings.keep.within, Some(jiff::SignedDuration::from_hours(120)));
     assert_eq!(shop.settings.max_age, Some(Duration::from_secs(36 * 3600)));
-    assert_eq!((shop.drill.as_deref(), shop.notify.as_slice()), (Some("@weekly"), &["ops".to_owned()][..]));
+    assert_eq!((shop.settings.drill.as_deref(), shop.notify.as_slice()), (Some("@weekly"), &["ops".to_owned()][..]));
     assert_eq!(configuration.databases["local"].settings.url, "sqlite:/etc/copal/app.db");
     assert_eq!(configuration.notifiers["ops"].on, [NotifyEvent::Failure, NotifyEvent::Recovered]);
     let resolved = configuration.resolve(&Overrides::default(), &environment(&[("HOME", "/home/x")])).unwrap();
@@ -72,6 +72,80 @@ fn a_whole_configuration_is_read() {
     assert_eq!(settings.timezone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(settings.state.as_deref(), Some(Path::new("/home/x/.local/state/copal")));
     assert_eq!(settings.databases.len(), 2);
+}
+
+#[test]
+fn policies_are_what_is_written_and_sensible_where_nothing_is() {
+    let text = r#"
+timezone = "Europe/Berlin"
+[databases.shop]
+url = "app.db"
+schedule = "0 3 * * *"
+drill = "@weekly"
+timezone = "Asia/Tokyo"
+keep = { last = 3 }
+jitter = "10m"
+min_interval = "30s"
+retries = 0
+time_limit = "2h"
+catch_up = false
+on_change = true
+[databases.plain]
+url = "postgres://h/plain"
+on_change = false
+"#;
+    let configuration = read(text).unwrap();
+    assert!(configuration.databases["shop"].on_change && !configuration.databases["plain"].on_change);
+    let policies = configuration.policies(&TimeZone::UTC).unwrap();
+    let schedule = |text| Some(crate::schedule::Schedule::parse(text).unwrap());
+    let retries = crate::schedule::Retries { most: 0, ..Default::default() };
+    let expected = Policy {
+        schedule: schedule("0 3 * * *"),
+        drill: schedule("@weekly"),
+        zone: TimeZone::get("Asia/Tokyo").unwrap(),
+        jitter: Duration::from_secs(600),
+        min_interval: Duration::from_secs(30),
+        retries,
+        time_limit: Some(Duration::from_secs(7200)),
+        catch_up: false,
+        retention: true,
+    };
+    assert_eq!(policies["shop"], expected);
+    let expected = Policy {
+        zone: TimeZone::get("Europe/Berlin").unwrap(),
+        min_interval: Duration::from_secs(300),
+        time_limit: Some(Duration::from_secs(86_400)),
+        ..Policy::default()
+    };
+    assert_eq!(policies["plain"], expected);
+    let without = read("[databases.a]\nurl = \"a\"").unwrap().policies(&TimeZone::UTC).unwrap();
+    assert_eq!(without["a"].zone, TimeZone::UTC);
+}
+
+#[test]
+fn the_daemon_is_configured_and_needs_no_configuration() {
+    let default = read("").unwrap().daemon;
+    assert_eq!((default.listen.to_string().as_str(), default.concurrency), ("127.0.0.1:8467", 2));
+    assert_eq!((default.grace, default.tls, default.tokens_file), (Duration::from_secs(60), None, None));
+    let text = r#"
+[daemon]
+listen = "[::]:9000"
+concurrency = 4
+grace = "5m"
+tls = { certificate = "tls/cert.pem", key = "/run/key.pem" }
+tokens_file = "tokens.json"
+log = "json"
+"#;
+    let daemon = read(text).unwrap().daemon;
+    let expected = DaemonConfiguration {
+        listen: "[::]:9000".parse().unwrap(),
+        concurrency: 4,
+        grace: Duration::from_secs(300),
+        tls: Some(TlsFiles { certificate: "/etc/copal/tls/cert.pem".into(), key: "/run/key.pem".into() }),
+        tokens_file: Some("/etc/copal/tokens.json".into()),
+        log: LogFormat::Json,
+    };
+    assert_eq!(daemon, expected);
 }
 
 #[test]
@@ -121,6 +195,34 @@ fn mistakes_are_named_with_file_line_and_advice() {
             at(3, "the databases \"Shop A\" and \"shop-a\" would share the folder \"shop-a\" in [databases]"),
             "give one of them another name",
         ),
+        (
+            "[databases.a]\nurl = \"postgres://u:hush@h/a\"\non_change = true",
+            at(3, "\"on_change\" watches a file, and postgres://u@h/a is none, in [databases.a]"),
+            "give it a schedule instead",
+        ),
+        (
+            "[databases.a]\nurl = \"a\"\njiter = \"1m\"",
+            at(3, "unknown key \"jiter\" in [databases.a]"),
+            "did you mean \"jitter\"?",
+        ),
+        ("[databases.a]\nurl = \"a\"\nretries = 101", at(3, "\"retries\" must be from 0 to 100 in [databases.a]"), ""),
+        (
+            "[databases.a]\nurl = \"a\"\ntime_limit = \"0s\"",
+            at(3, "\"time_limit\" must be at least 1s in [databases.a]"),
+            "",
+        ),
+        ("[daemon]\nconcurency = 1", at(2, "unknown key \"concurency\" in [daemon]"), "did you mean \"concurrency\"?"),
+        (
+            "[daemon]\nlisten = \"8467\"",
+            at(2, "\"listen\": \"8467\" is no address with a port in [daemon]"),
+            "write \"127.0.0.1:8467\", or \"[::]:8467\" for every address of this machine",
+        ),
+        (
+            "[daemon]\ntls = { certificate = \"a\" }",
+            at(2, "\"key\" is missing in [daemon.tls]"),
+            "tls = { certificate = \"cert.pem\", key = \"key.pem\" }, for example",
+        ),
+        ("[daemon]\nlog = \"xml\"", at(2, "\"log\" must be \"text\" or \"json\" in [daemon]"), ""),
         (
             "timezone = \"Europe/Bärlin\"",
             at(1, "\"Europe/Bärlin\" is no time zone in the file's top level"),
