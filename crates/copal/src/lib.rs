@@ -20,8 +20,9 @@ pub use copal_postgres::PostgresEngine as PostgresSettings;
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
 pub use outcome::{
-    BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, Diagnosis, DrillOutcome, Finding,
-    InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, VerifyOutcome,
+    BackupAge, BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, DatabaseStatus, Diagnosis,
+    DrillOutcome, Finding, InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, StatusProblem,
+    StatusProblemKind, VerifyOutcome,
 };
 pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{

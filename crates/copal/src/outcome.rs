@@ -239,6 +239,100 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
+/// A backup and its age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackupAge {
+    /// Its id.
+    pub id: BackupId,
+    /// When it was made, UTC.
+    pub time: Timestamp,
+    /// How old what it holds is, by this machine's clock.
+    pub age_seconds: u64,
+}
+
+impl BackupAge {
+    /// The age as people write it: `11h5m`.
+    pub fn age_text(&self) -> String {
+        span_text(self.age_seconds)
+    }
+}
+
+/// Why a database is not protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatusProblemKind {
+    /// There is none, or none that can be read.
+    NoBackup,
+    /// The newest good backup is older than promised.
+    Stale,
+    /// The newest backup is damaged or gone, or the database's record is.
+    Damage,
+    /// No backup was verified when a drill should have done that.
+    DrillOverdue,
+    /// The newest backup is of the future, so that nobody can tell its age.
+    Clock,
+}
+
+/// One reason why a database is not protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StatusProblem {
+    /// What kind of reason.
+    pub kind: StatusProblemKind,
+    /// The reason, one line.
+    pub message: String,
+}
+
+/// Whether one database is protected, and what speaks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatabaseStatus {
+    /// Its folder name in the repository.
+    pub database: FolderName,
+    /// Its name in the configuration; of one that is not configured, the folder name.
+    pub name: String,
+    /// Whether the configuration knows it.
+    pub configured: bool,
+    /// Whether everything is as promised.
+    pub protected: bool,
+    /// Why it is not protected.
+    pub problems: Vec<StatusProblem>,
+    /// What somebody should know although it is no problem.
+    pub notes: Vec<String>,
+    /// The engine's name.
+    pub engine: Option<String>,
+    /// Where the database is (or was, at its newest backup).
+    pub source: Option<String>,
+    /// The machine that made the newest good backup.
+    pub host: Option<String>,
+    /// How many backups can be listed.
+    pub backups: usize,
+    /// The newest good backup.
+    pub last_backup: Option<BackupAge>,
+    /// The newest backup of which all content was read back.
+    pub last_verified: Option<BackupAge>,
+    /// The schedule that it is judged by.
+    pub schedule: Option<String>,
+    /// The promised age that it is judged by.
+    pub max_age_seconds: Option<u64>,
+    /// Without another good backup it is stale after this time.
+    pub stale_after: Option<Timestamp>,
+    /// When the next regular run starts, if that can be told.
+    pub next_run: Option<Timestamp>,
+}
+
+/// A time span in its two largest units, in the spelling of the configuration: `3d4h`.
+pub(crate) fn span_text(seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let first = UNITS.iter().position(|(_, size)| seconds >= *size).unwrap_or(UNITS.len() - 1);
+    let (mut text, mut rest) = (String::new(), seconds);
+    for (unit, size) in UNITS.iter().skip(first).take(2) {
+        if rest >= *size || text.is_empty() {
+            text.push_str(&format!("{}{unit}", rest / size));
+        }
+        rest %= size;
+    }
+    text
+}
+
 /// The summary of a backup as the repository tells it.
 pub(crate) fn summary(database: &FolderName, brief: &copal_repository::Summary) -> BackupSummary {
     BackupSummary {
@@ -279,4 +373,18 @@ pub(crate) fn damaged_object(
     let prefix = format!("{object}: ");
     let problem = error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned();
     Some(DamagedObject { database: database.clone(), backup: backup.cloned(), object, problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        for (seconds, expected) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (3_605, "1h"), (39_900, "11h5m"), (129_600, "1d12h"), (90_059, "1d1h")]
+        {
+            assert_eq!(span_text(seconds), expected);
+        }
+    }
 }
