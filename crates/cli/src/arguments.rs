@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, completions, doctor, init, key, list, pin, prune, restore, show, verify};
+use crate::commands::{backup, completions, doctor, init, key, list, pin, prune, restore, show, status, verify};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -87,6 +87,7 @@ pub(crate) enum Command {
     Pin(pin::Arguments),
     Unpin(pin::UnpinArguments),
     Key(key::Arguments),
+    Status(status::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     /// Prints docs/cli.md.
@@ -108,6 +109,7 @@ impl Command {
             Self::Pin(_) => "pin",
             Self::Unpin(_) => "unpin",
             Self::Key(arguments) => arguments.name(),
+            Self::Status(_) => "status",
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::GenerateDocs => "generate-docs",

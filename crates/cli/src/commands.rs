@@ -10,6 +10,7 @@ pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod status;
 pub(crate) mod verify;
 
 use copal::{BackupSummary, DamagedObject};

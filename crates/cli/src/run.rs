@@ -76,6 +76,7 @@ async fn dispatch(session: &Session, command: &Command) -> copal::Result<()> {
         Command::Pin(arguments) => commands::pin::run(&arguments.which, true, session).await,
         Command::Unpin(arguments) => commands::pin::run(&arguments.which, false, session).await,
         Command::Key(arguments) => commands::key::run(arguments, session).await,
+        Command::Status(arguments) => commands::status::run(arguments, session).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, session).await,
         Command::Completions(_) | Command::GenerateDocs => Ok(()),
     }

@@ -25,5 +25,7 @@ mod mistakes;
 mod postgres;
 #[path = "blackbox/s3.rs"]
 mod s3;
+#[path = "blackbox/status.rs"]
+mod status;
 #[path = "blackbox/usage.rs"]
 mod usage;
