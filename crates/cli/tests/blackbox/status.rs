@@ -4,6 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
+use copal_postgres::testing::Server;
 use serde_json::Value;
 
 use crate::home::{Home, Run, assert_page};
@@ -150,4 +151,27 @@ fn what_nobody_knows_is_an_error() {
     let run = home.run(&["status", "apq"]);
     assert_eq!(run.code, 1);
     assert_page!("status_of_an_unknown_database", run);
+}
+
+#[test]
+fn a_whole_server_is_told_by_its_stored_databases() {
+    let server = Server::start(15);
+    for name in ["shop", "Odd One"] {
+        server.create_database(name);
+    }
+    let home = Home::new();
+    home.write("copal.toml", &format!("[databases.srv]\nurl = \"{}\"\nmax_age = \"1h\"\n", server.url("*")));
+    home.good(&["init", "--no-encrypt"]);
+    let before = home.run(&["status", "--json"]);
+    assert_eq!((before.code, entry(&before, "srv").1), (3, vec!["no-backup".to_owned()]));
+    home.good(&["backup", "srv"]);
+    for call in [&["status", "--json"][..], &["status", "srv", "--json"]] {
+        let run = home.good(call);
+        for name in ["srv.shop", "srv.Odd One", "srv.postgres"] {
+            let (member, _) = entry(&run, name);
+            assert_eq!((&member["max_age_seconds"], &member["configured"]), (&3600.into(), &true.into()), "{member}");
+        }
+        assert_eq!(run.json()["results"].as_array().unwrap().len(), 3, "{}", run.stdout);
+    }
+    assert_eq!(home.good(&["status", "srv.Odd One", "--json"]).json()["results"].as_array().unwrap().len(), 1);
 }
