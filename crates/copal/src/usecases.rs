@@ -9,6 +9,7 @@ mod names;
 mod open;
 mod prune;
 mod restore;
+mod size;
 mod status;
 mod verify;
 
