@@ -6,6 +6,8 @@
 mod events;
 mod history;
 mod lock;
+#[expect(dead_code, reason = "the HTTP API serves it")]
+mod metrics;
 mod notifier;
 mod run;
 mod runner;
