@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, xfsprogs, a .venv with tools/requirements.txt, and DuckDBs and
-# PostgreSQLs to test with. Needs root only for what apt has to install.
+# Installs what the tests need, if it is missing: sqlite3, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs
+# and PostgreSQLs to test with. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -34,6 +34,23 @@ if ! cmp -s tools/requirements.txt .venv/requirements.txt; then
     python3 -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/requirements.txt
     cp tools/requirements.txt .venv/requirements.txt
+fi
+
+# promtool, which the files of contrib/prometheus are checked with: out of Debian's package, so no server is set up.
+find .venv -maxdepth 1 -name '.new-promtool-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+get_promtool() {
+    # As whoever runs this: the user that apt would take may not write here.
+    (cd "$1" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" prometheus) >/dev/null 2>&1 || return 1
+    dpkg-deb --fsys-tarfile "$1"/prometheus_*.deb | tar -xf - -C "$1" ./usr/bin/promtool
+    # Whole or not at all; another run that was faster is as good.
+    mv -f "$1/usr/bin/promtool" .venv/promtool
+}
+if [ ! -x .venv/promtool ] && ! command -v promtool >/dev/null; then
+    new=.venv/.new-promtool-$$
+    mkdir "$new"
+    get_promtool "$new" || { [ "$(id -u)" = 0 ] && apt-get update -qq && get_promtool "$new"; } \
+        || echo "promtool is left out: apt has no prometheus for it (tests with it say SKIPPED)" >&2
+    rm -rf "$new"
 fi
 
 # DuckDBs for the tests of crates/duckdb, each in a folder of its own: PYTHONPATH=.venv/duckdb/VERSION; cli is the command.
