@@ -119,10 +119,11 @@ impl Row<'_> {
         }
     }
 
-    /// Objects that the newest runs found missing or changed.
+    /// Objects that the newest runs found missing or changed. One that was cut off or failed otherwise has seen nothing.
     fn damaged(&self) -> Option<u64> {
-        let lanes = [self.backup()?, self.drill()?];
-        lanes.iter().filter_map(|lane| Some(lane.newest.as_ref()?.facts.damaged)).max()
+        let newest = [self.backup()?, self.drill()?].into_iter().filter_map(|lane| lane.newest.as_ref());
+        let has_seen = |run: &&RunRecord| run.facts.damaged > 0 || run.ending == Some(Ending::Success);
+        newest.filter(has_seen).map(|run| run.facts.damaged).max()
     }
 }
 

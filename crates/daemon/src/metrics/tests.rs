@@ -321,6 +321,22 @@ fn cancelled_runs_did_not_succeed() {
 }
 
 #[test]
+fn only_a_run_that_looked_tells_of_damage() {
+    let lanes = |backup: Ending, drill: Ending, damaged: u64| {
+        let backup = run(RunKind::Backup, "2026-11-20T12:00:00Z", backup, 1);
+        let mut drill = run(RunKind::Drill, "2026-11-20T13:00:00Z", drill, 1);
+        drill.facts.damaged = damaged;
+        let mut runs = runs_of("a");
+        runs.backup = lane(backup, None, "2026-11-21T12:00:00Z");
+        runs.drill = lane(drill, None, "2026-11-21T13:00:00Z");
+        Told { runs: vec![runs], ..Told::nothing() }.samples("copal_damaged_objects")
+    };
+    assert_eq!(lanes(Ending::Success, Ending::PermanentFailure, 3), [r#"{database="a"} 3"#]);
+    assert_eq!(lanes(Ending::TransientFailure, Ending::Success, 0), [r#"{database="a"} 0"#]);
+    assert_eq!(lanes(Ending::TransientFailure, Ending::Interrupted, 0), Vec::<String>::new());
+}
+
+#[test]
 fn kinds_are_called_as_everywhere_else() {
     for kind in PROBLEMS {
         assert_eq!(serde_json::to_value(kind).unwrap(), problem_word(kind));
