@@ -3,6 +3,7 @@
 //! [`Runner`] starts what is due and what is asked for, [`Recorder`] keeps the history of runs in the state folder, and events
 //! go out to whoever listens: [`Notifications`] tells people, [`Staleness`] looks whether promises are kept. The repository stays the truth about backups: nothing here is needed to restore one.
 
+mod api;
 mod events;
 mod history;
 mod lock;
@@ -11,7 +12,9 @@ mod metrics;
 mod notifier;
 mod run;
 mod runner;
+mod server;
 mod staleness;
+mod tokens;
 
 pub use history::{
     FILE_NAME as HISTORY_FILE, History, HistoryError, HistoryStatus, Newest, NewestRuns, Opened, Past, Recorder,
@@ -21,4 +24,6 @@ pub use lock::{StateLock, StateLockError};
 pub use notifier::{NotificationSettings, Notifications, NotifierSettings, TrialError};
 pub use run::{Ending, RunError, RunFacts, RunId, RunRecord};
 pub use runner::{DatabaseStatus, LaneStatus, LiveRun, Refused, RunEvent, Runner, RunnerSettings, Stopped, Stopping};
+pub use server::{Peer, Server, ServerError, ServerHandle, ServerOptions, TlsError};
 pub use staleness::{Promise, Staleness};
+pub use tokens::{FILE_NAME as TOKENS_FILE, Role, TokenError, TokenFile, TokenInfo, Tokens, UnknownRole};

@@ -1,0 +1,6 @@
+//! The HTTP API.
+
+// Nothing calls it yet.
+#![allow(dead_code)]
+
+mod limits;
