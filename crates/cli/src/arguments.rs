@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, completions, doctor, init, key, list, pin, prune, restore, show, status, verify};
+use crate::commands::{backup, completions, doctor, init, key, list, pin, prune, restore, show, status, token, verify};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -88,6 +88,7 @@ pub(crate) enum Command {
     Unpin(pin::UnpinArguments),
     Key(key::Arguments),
     Status(status::Arguments),
+    Token(token::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
     /// Prints docs/cli.md.
@@ -110,6 +111,7 @@ impl Command {
             Self::Unpin(_) => "unpin",
             Self::Key(arguments) => arguments.name(),
             Self::Status(_) => "status",
+            Self::Token(arguments) => arguments.name(),
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::GenerateDocs => "generate-docs",

@@ -11,6 +11,7 @@ pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod verify;
 
 use copal::{BackupSummary, DamagedObject};

@@ -77,6 +77,7 @@ async fn dispatch(session: &Session, command: &Command) -> copal::Result<()> {
         Command::Unpin(arguments) => commands::pin::run(&arguments.which, false, session).await,
         Command::Key(arguments) => commands::key::run(arguments, session).await,
         Command::Status(arguments) => commands::status::run(arguments, session).await,
+        Command::Token(arguments) => commands::token::run(arguments, session).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments, session).await,
         Command::Completions(_) | Command::GenerateDocs => Ok(()),
     }

@@ -27,5 +27,7 @@ mod postgres;
 mod s3;
 #[path = "blackbox/status.rs"]
 mod status;
+#[path = "blackbox/token.rs"]
+mod token;
 #[path = "blackbox/usage.rs"]
 mod usage;
