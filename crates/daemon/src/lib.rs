@@ -15,6 +15,7 @@ mod runner;
 mod server;
 mod staleness;
 mod tokens;
+mod watch;
 
 pub use history::{
     FILE_NAME as HISTORY_FILE, History, HistoryError, HistoryStatus, Newest, NewestRuns, Opened, Past, Recorder,
@@ -27,3 +28,4 @@ pub use runner::{DatabaseStatus, LaneStatus, LiveRun, Refused, RunEvent, Runner,
 pub use server::{Peer, Server, ServerError, ServerHandle, ServerOptions, TlsError};
 pub use staleness::{Promise, Staleness};
 pub use tokens::{FILE_NAME as TOKENS_FILE, Role, TokenError, TokenFile, TokenInfo, Tokens, UnknownRole};
+pub use watch::FileWatch;
