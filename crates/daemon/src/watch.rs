@@ -109,9 +109,9 @@ impl Watch {
                     file.told(seen);
                     told += 1;
                 }
-                // Its turn comes with the reload that makes it known.
-                Err(Refused::UnknownDatabase | Refused::UnknownRun) => {}
                 Err(Refused::Stopping) => return Err(Ended),
+                // It went away with a reload.
+                Err(_) => {}
             }
         }
         Ok(told)
@@ -159,13 +159,14 @@ impl File {
             (self.found, self.differs) = (Found::Away, None);
             return None;
         };
-        self.found = Found::There;
         if before != Found::There {
-            // Nobody has looked for a while, or what was told then may have come to nothing.
+            // Nobody has looked for a while, or what was told then may have come to nothing. A database that the runner does not
+            // know yet has its first look when it does.
+            let newest = runner.database(database)?.backup.newest_success;
             let is_as_known = before == Found::Unknown || self.known.as_ref() == Some(&look.stamp);
-            let newest = runner.database(database).and_then(|status| status.backup.newest_success);
             let is_backed_up = !look.is_later_than(newest.map(|run| run.started));
             self.known = (is_as_known && is_backed_up).then(|| look.stamp.clone());
+            self.found = Found::There;
         }
         if self.known.as_ref() == Some(&look.stamp) {
             self.differs = None;
