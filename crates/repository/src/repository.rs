@@ -33,8 +33,10 @@ impl Default for RepositoryOptions {
 }
 
 /// What can be said about a repository without its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
+    /// Its id.
+    pub id: RepositoryId,
     /// Whether it needs a passphrase or identity.
     pub is_encrypted: bool,
 }
@@ -68,7 +70,7 @@ impl Repository {
         match storage.get(&layout::config()).await {
             Ok(bytes) => {
                 let config = Config::parse(&bytes)?;
-                Ok(Some(Look { is_encrypted: config.encryption != Encryption::None }))
+                Ok(Some(Look { id: config.repository, is_encrypted: config.encryption != Encryption::None }))
             }
             Err(e) if e.kind() == StorageErrorKind::NotFound => require_nothing(storage).await.map(|()| None),
             Err(e) => Err(e.into()),

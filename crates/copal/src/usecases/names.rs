@@ -18,6 +18,11 @@ impl Copal {
         configured.iter().find(|(_, settings)| is_same(&settings.url)).map_or(database, |(name, _)| name)
     }
 
+    /// The name under which a database is configured that is given by name, path or URL; anything else stays as it is.
+    pub fn configured_name<'a>(&'a self, database: &'a str) -> &'a str {
+        self.named(database)
+    }
+
     /// The databases that are meant: those of a whole server (`postgres://host/*`), each by a name of its own, or the one itself.
     pub async fn members(&self, database: &str) -> Result<Vec<String>> {
         let named = self.named(database);

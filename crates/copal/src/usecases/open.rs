@@ -50,6 +50,11 @@ impl Copal {
         })
     }
 
+    /// Opens the repository, to see that this can be done.
+    pub async fn check_repository(&self) -> Result<()> {
+        self.repository().await.map(drop)
+    }
+
     /// The repository, opened on first use.
     pub(super) async fn repository(&self) -> Result<&Repository> {
         self.repository.get_or_try_init(|| self.open(false)).await
@@ -58,6 +63,16 @@ impl Copal {
     /// The repository, which is created if it is the automatic local one and not there yet.
     pub(super) async fn repository_or_create(&self) -> Result<&Repository> {
         self.repository.get_or_try_init(|| self.open(self.settings.repository_is_default)).await
+    }
+
+    /// The same use cases, over the repository that is there now: somebody may have put another one in the place of the one
+    /// that is open, and what would be sealed with the old one's key could not be read again.
+    pub async fn current(&self) -> Result<Self> {
+        let Some(open) = self.repository.get() else { return Ok(self.clone()) };
+        match Repository::look(open.storage()).await? {
+            Some(look) if look.id == *open.id() => Ok(self.clone()),
+            _ => Ok(Self { repository: Arc::default(), ..self.clone() }),
+        }
     }
 
     async fn open(&self, create: bool) -> Result<Repository> {
