@@ -1,10 +1,9 @@
 //! From what happened to what people are told.
 
-use copal::schedule::RunKind;
 use copal_notify::{BackupFacts, Event, Notice};
 use jiff::Timestamp;
 
-use crate::run::{Ending, RunRecord};
+use crate::run::{Ending, RunRecord, TaskKind};
 use crate::runner::RunEvent;
 
 /// What is told of an event, and the troubles of the database that are over by it.
@@ -12,37 +11,55 @@ use crate::runner::RunEvent;
 pub(crate) struct Told {
     pub(crate) notices: Vec<Notice>,
     pub(crate) over: Vec<(String, Event)>,
+    /// For those who were told of a trouble that is over now.
+    pub(crate) recovered: Option<Notice>,
 }
 
 /// Puts an event into words. Cancelled runs are nobody's news.
 pub(crate) fn notices(event: &RunEvent, host: &str, next_run: Option<Timestamp>) -> Told {
     let mut told = Told::default();
     match event {
-        RunEvent::Started(run) if run.kind == RunKind::Backup => {
+        RunEvent::Started(run) if run.kind == TaskKind::Backup => {
             let headline = format!("The backup of {} begins", run.database);
             told.notices.push(Notice::new(Event::Start, &run.database, host, run.started, headline));
         }
         RunEvent::Ended(run, before) => match run.kind {
-            RunKind::Backup => told.notices.extend(backup(run, *before, host, next_run)),
-            RunKind::Drill => drill(run, host, &mut told),
+            TaskKind::Backup => told.notices.extend(backup(run, *before, host, next_run)),
+            TaskKind::Drill => drill(run, host, &mut told),
+            TaskKind::Verify => verification(run, host, &mut told),
+            // Whoever asked for it looks at it.
+            TaskKind::Restore => {}
         },
         RunEvent::Missed(missed) => {
-            let what = if missed.kind == RunKind::Backup { "backup" } else { "drill" };
+            let what = if missed.kind == copal::schedule::RunKind::Backup { "backup" } else { "drill" };
             let headline = format!("The {what} of {} did not run", missed.database);
             let mut notice = Notice::new(Event::Missed, &*missed.database, host, Timestamp::now(), headline);
             notice.details = format!("It was due at {} and is not made up for: nobody was awake.", missed.since);
             notice.next_run = next_run;
             told.notices.push(notice);
         }
-        RunEvent::Stale { database, newest, max_age } => {
+        RunEvent::Stale { database, newest, why } => {
             let headline = format!("{database} has no backup as young as promised");
             let mut notice = Notice::new(Event::Stale, database, host, Timestamp::now(), headline);
             notice.details = match newest {
-                Some(newest) => format!("The newest is of {newest}; none should be older than {max_age:?}."),
-                None => format!("There is none at all; none should be older than {max_age:?}."),
+                Some(newest) => format!("The newest is of {newest}: {why}."),
+                None => format!("There is none at all: {why}."),
             };
             notice.next_run = next_run;
             told.notices.push(notice);
+        }
+        RunEvent::Damaged { database, problem } => {
+            let headline = format!("The repository's backups of {database} are damaged");
+            let mut notice = Notice::new(Event::Damage, database, host, Timestamp::now(), headline);
+            notice.details.clone_from(problem);
+            told.notices.push(notice);
+        }
+        RunEvent::Protected { database } => {
+            let headline = format!("{database} is protected again");
+            let mut notice = Notice::new(Event::Recovered, database, host, Timestamp::now(), headline);
+            notice.next_run = next_run;
+            told.recovered = Some(notice);
+            told.over = [Event::Stale, Event::Damage].map(|event| (database.clone(), event)).to_vec();
         }
         RunEvent::Started(_) | RunEvent::Reloaded => {}
     }
@@ -80,6 +97,12 @@ fn drill(run: &RunRecord, host: &str, told: &mut Told) {
             told.notices.push(about(run, Event::DrillFailed, host, format!("The drill of {name} failed")));
         }
         _ => {}
+    }
+}
+
+fn verification(run: &RunRecord, host: &str, told: &mut Told) {
+    if run.facts.damaged > 0 {
+        told.notices.push(about(run, Event::Damage, host, format!("A backup of {} is damaged", run.database)));
     }
 }
 

@@ -16,14 +16,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use copal::schedule::RunKind;
 use copal_notify::Told;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
 
 pub use recorder::{HistoryStatus, Past, Recorder};
 
-use crate::run::{Ending, RunId, RunRecord};
+use crate::run::{Ending, RunId, RunRecord, TaskKind};
 
 /// The name of the file.
 pub const FILE_NAME: &str = "history.sqlite";
@@ -58,7 +57,8 @@ CREATE TABLE runs (
     added_bytes INTEGER,
     stored_bytes INTEGER,
     damaged INTEGER NOT NULL,
-    warnings TEXT NOT NULL
+    warnings TEXT NOT NULL,
+    target TEXT
 ) STRICT;
 CREATE INDEX runs_of_database ON runs (database, id);
 CREATE INDEX runs_under_way ON runs (id) WHERE ending IS NULL;
@@ -70,6 +70,7 @@ CREATE TABLE lanes (
     PRIMARY KEY (database, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE told (notifier TEXT PRIMARY KEY, told TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE changed (database TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Why the history could not be read or written.
@@ -97,7 +98,7 @@ pub struct Newest {
 }
 
 /// The newest runs of all databases, by name and kind.
-pub type NewestRuns = BTreeMap<(String, RunKind), Newest>;
+pub type NewestRuns = BTreeMap<(String, TaskKind), Newest>;
 
 /// Which runs to read, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -297,6 +298,29 @@ impl History {
                     params![notifier, rows::to_json(told)?],
                 )?,
                 None => connection.execute("DELETE FROM told WHERE notifier = ?1", [notifier])?,
+            };
+            Ok(())
+        })
+    }
+
+    /// The changes that no backup has followed yet, by database.
+    pub fn changed(&mut self) -> Result<BTreeMap<String, Timestamp>> {
+        self.ask(|connection| {
+            let mut ask = connection.prepare("SELECT database, since FROM changed")?;
+            let found = ask.query_map([], |row| Ok((row.get(0)?, rows::time(row, 1)?)))?;
+            found.collect()
+        })
+    }
+
+    /// Keeps that a database has changed, or that a backup follows.
+    pub fn save_changed(&mut self, database: &str, since: Option<Timestamp>) -> Result<()> {
+        self.ask(|connection| {
+            match since {
+                Some(since) => connection.execute(
+                    "INSERT INTO changed VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                    params![database, since.as_millisecond()],
+                )?,
+                None => connection.execute("DELETE FROM changed WHERE database = ?1", [database])?,
             };
             Ok(())
         })

@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use copal::StatusProblemKind;
-use copal::schedule::RunKind;
 use copal_notify::NotifierStatus;
 use jiff::Timestamp;
 
 use crate::history::HistoryStatus;
-use crate::run::{Ending, RunRecord};
+use crate::run::{Ending, RunRecord, TaskKind};
 use crate::runner::{DatabaseStatus, LaneStatus, LiveRun};
 use text::{Family, Text, Value, label};
 
@@ -273,10 +272,12 @@ fn problem_word(kind: StatusProblemKind) -> &'static str {
     }
 }
 
-fn run_word(kind: RunKind) -> &'static str {
+fn run_word(kind: TaskKind) -> &'static str {
     match kind {
-        RunKind::Backup => "backup",
-        RunKind::Drill => "drill",
+        TaskKind::Backup => "backup",
+        TaskKind::Drill => "drill",
+        TaskKind::Verify => "verify",
+        TaskKind::Restore => "restore",
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use copal::schedule::RunKind;
 use copal_notify::{
-    Channel, Notice, NotifierStatus, NotifyError, Outbox, OutboxOptions, Spacing, SpacingOptions, Ticket, Told,
+    Channel, Event, Notice, NotifierStatus, NotifyError, Outbox, OutboxOptions, Spacing, SpacingOptions, Ticket, Told,
 };
 use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -188,7 +188,9 @@ impl Task {
         let database = match event {
             RunEvent::Started(run) | RunEvent::Ended(run, _) => run.database.as_str(),
             RunEvent::Missed(missed) => &missed.database,
-            RunEvent::Stale { database, .. } => database,
+            RunEvent::Stale { database, .. }
+            | RunEvent::Damaged { database, .. }
+            | RunEvent::Protected { database } => database,
             RunEvent::Reloaded => return,
         };
         let Some(route) = self.settings.routes.get(database) else { return };
@@ -197,8 +199,12 @@ impl Task {
         for name in route {
             let Some(spacing) = self.spacings.get_mut(name) else { continue };
             let before = spacing.told().clone();
+            let mut is_over = false;
             for (database, event) in &what.over {
-                spacing.over(database, *event);
+                is_over |= spacing.over(database, *event);
+            }
+            if let Some(notice) = what.recovered.as_ref().filter(|_| is_over && spacing.wants(Event::Recovered)) {
+                self.outbox.push(name, notice.clone(), now);
             }
             for notice in &what.notices {
                 if spacing.decide(notice, now) {

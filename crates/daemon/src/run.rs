@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use copal::schedule::{Run, RunKind, RunOutcome, RunReason};
+use copal::schedule::{RunKind, RunOutcome, RunReason};
 use copal::{CopalError, ErrorKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Names a run; a later run has a greater number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct RunId(pub i64);
 
@@ -18,8 +19,31 @@ impl fmt::Display for RunId {
     }
 }
 
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// Makes a backup, and prunes by the policy.
+    Backup,
+    /// Restores the newest backup to a scratch place and checks it there.
+    Drill,
+    /// Reads backups back.
+    Verify,
+    /// Restores a backup.
+    Restore,
+}
+
+impl From<RunKind> for TaskKind {
+    fn from(kind: RunKind) -> Self {
+        match kind {
+            RunKind::Backup => Self::Backup,
+            RunKind::Drill => Self::Drill,
+        }
+    }
+}
+
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// Well.
@@ -52,7 +76,7 @@ impl Ending {
 }
 
 /// Why a run failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunError {
     /// The class: the word of an [`ErrorKind`], `timed-out`, `panicked`, `drill-failed` or `drill-impossible`.
     pub kind: String,
@@ -87,9 +111,9 @@ pub(crate) fn is_transient(kind: ErrorKind) -> bool {
 }
 
 /// What a run made or found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunFacts {
-    /// The backup that was made or drilled; the last of them for a whole server.
+    /// The backup that was made, read or restored; the last of them for a whole server.
     pub backup: Option<String>,
     /// The size of the database.
     pub logical_bytes: Option<u64>,
@@ -97,6 +121,8 @@ pub struct RunFacts {
     pub added_bytes: Option<u64>,
     /// What all objects take that restoring reads.
     pub stored_bytes: Option<u64>,
+    /// Where a backup was restored to.
+    pub target: Option<String>,
     /// Objects of the repository that are missing or changed.
     pub damaged: u64,
     /// What went wrong beside the run's purpose: damage, a prune that failed.
@@ -104,15 +130,16 @@ pub struct RunFacts {
 }
 
 /// One run, under way or over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunRecord {
     /// Its number.
     pub id: RunId,
     /// The database.
     pub database: String,
     /// What it does.
-    pub kind: RunKind,
+    pub kind: TaskKind,
     /// Why it started.
+    #[schema(value_type = String, example = "scheduled")]
     pub reason: RunReason,
     /// Counts from 1 through the retries.
     pub attempt: u32,
@@ -136,21 +163,21 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// A run that starts.
-    pub(crate) fn start(id: RunId, run: &Run, consecutive_failures: u32, now: Timestamp) -> Self {
+    /// A run that starts because somebody asked for it.
+    pub(crate) fn start(id: RunId, database: &str, kind: TaskKind, now: Timestamp) -> Self {
         Self {
             id,
-            database: run.database.to_string(),
-            kind: run.kind,
-            reason: run.reason,
-            attempt: run.attempt,
-            due: to_millisecond(run.due),
+            database: database.to_owned(),
+            kind,
+            reason: RunReason::Requested,
+            attempt: 1,
+            due: to_millisecond(now),
             started: to_millisecond(now),
             ended: None,
             ending: None,
             error: None,
             duration_ms: None,
-            consecutive_failures,
+            consecutive_failures: 0,
             facts: RunFacts::default(),
         }
     }

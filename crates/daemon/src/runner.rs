@@ -4,6 +4,9 @@
 //! set the clock. Invariants, whatever becomes of a run: a database never has two, and no more than the limit go on at once. A
 //! run is never dropped, only told to stop, so it leaves nothing behind. What the history cannot keep is known here all the
 //! same, as long as the daemon lives.
+//!
+//! Verifications and restores, which only somebody asks for, are runs beside the planner's: they read the repository, and what
+//! they may meet in a backup or a prune of the same database the repository itself keeps apart.
 
 mod live;
 mod work;
@@ -13,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use copal::schedule::{self, Missed, Planner, Policy, Run, RunKind};
-use copal::{Copal, Settings};
+use copal::{Copal, RestoreOptions, Settings, VerifyOptions};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -23,9 +26,9 @@ use tokio::time::Instant;
 pub use live::{LiveRun, Stopping};
 
 use crate::history::{Newest, NewestRuns, Past, Recorder};
-use crate::run::{Ending, RunId, RunRecord, to_millisecond};
+use crate::run::{Ending, RunId, RunRecord, TaskKind, to_millisecond};
 use live::Live;
-use work::Worked;
+use work::{Assignment, Task, Worked};
 
 /// The longest sleep.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -34,6 +37,8 @@ const CANCEL_WAIT: Duration = Duration::from_secs(30);
 /// Events kept for somebody who listens slowly.
 const EVENTS: usize = 4096;
 const COMMANDS: usize = 256;
+/// Verifications and restores at once, beside the limit for regular runs.
+const JOBS: usize = 4;
 
 /// What the runner goes by.
 #[derive(Clone, Debug)]
@@ -61,11 +66,46 @@ pub enum RunEvent {
         database: String,
         /// When its newest backup was made; none if there is none.
         newest: Option<Timestamp>,
-        /// The age that none should exceed.
-        max_age: Duration,
+        /// What is wrong, one line.
+        why: String,
+    },
+    /// The repository's backups of a database are damaged.
+    Damaged {
+        /// The database.
+        database: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A database that was stale or damaged is protected again, whoever made its backup.
+    Protected {
+        /// The database.
+        database: String,
     },
     /// Another configuration is in force.
     Reloaded,
+}
+
+/// What runs only when somebody asks for it.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Reads backups back.
+    Verify(VerifyOptions),
+    /// Restores a backup.
+    Restore(Box<RestoreOptions>),
+}
+
+impl Job {
+    fn kind(&self) -> TaskKind {
+        match self {
+            Self::Verify(_) => TaskKind::Verify,
+            Self::Restore(_) => TaskKind::Restore,
+        }
+    }
+
+    /// Whether it puts something in the place of the database.
+    fn replaces(&self) -> bool {
+        matches!(self, Self::Restore(options) if options.replace)
+    }
 }
 
 /// Why a command was not taken.
@@ -77,6 +117,12 @@ pub enum Refused {
     /// No such run is under way.
     #[error("no such run is under way")]
     UnknownRun,
+    /// A database that a run is working on cannot be replaced.
+    #[error("a run of this database is under way")]
+    Busy,
+    /// There are as many verifications and restores under way as may be.
+    #[error("{JOBS} verifications and restores are under way already")]
+    TooMany,
     /// The daemon stops.
     #[error("the daemon is stopping")]
     Stopping,
@@ -122,7 +168,9 @@ pub struct LaneStatus {
 enum Command {
     Request(String, RunKind, oneshot::Sender<Result<(), Refused>>),
     Changed(String, oneshot::Sender<Result<(), Refused>>),
+    Job(String, Job, oneshot::Sender<Result<RunId, Refused>>),
     Cancel(RunId, oneshot::Sender<Result<(), Refused>>),
+    Ping(oneshot::Sender<()>),
     Reload(Box<RunnerSettings>, oneshot::Sender<Result<(), Refused>>),
     Stop(Duration, oneshot::Sender<Stopped>),
 }
@@ -148,8 +196,13 @@ impl Runner {
             running: BTreeMap::new(),
             last_id: past.last_id.map_or(0, |id| id.0),
             names: Vec::new(),
+            generation: 0,
         };
         let copal = state.configure(settings, Timestamp::now());
+        for (database, since) in past.changed {
+            // The time of the report, so that the minimum interval counts from the run before it.
+            state.planner.changed(&database, since.min(Timestamp::now()));
+        }
         let state = Arc::new(Mutex::new(state));
         let (begin, begun) = watch::channel(false);
         let main = Loop {
@@ -175,9 +228,16 @@ impl Runner {
         self.ask(|reply| Command::Request(database.to_owned(), kind, reply)).await?
     }
 
-    /// The database has changed: a backup follows, by its policy.
+    /// The database has changed: a backup follows, by its policy. The history knows it when this returns, so it survives a kill.
     pub async fn changed(&self, database: &str) -> Result<(), Refused> {
-        self.ask(|reply| Command::Changed(database.to_owned(), reply)).await?
+        self.ask(|reply| Command::Changed(database.to_owned(), reply)).await??;
+        self.recorder.flush().await;
+        Ok(())
+    }
+
+    /// Starts a verification or a restore at once. The database need not be configured, as long as the repository knows it.
+    pub async fn job(&self, database: &str, job: Job) -> Result<RunId, Refused> {
+        self.ask(|reply| Command::Job(database.to_owned(), job, reply)).await?
     }
 
     /// Tells a run to stop; that it has is an event.
@@ -227,17 +287,20 @@ impl Runner {
         lock(&self.state).planner.next_regular(name, kind)
     }
 
+    /// Whether the loop answers within this time.
+    pub async fn is_alive(&self, within: Duration) -> bool {
+        matches!(tokio::time::timeout(within, self.ask(Command::Ping)).await, Ok(Ok(())))
+    }
+
+    /// A number that changes whenever [`Runner::databases`] may.
+    pub(crate) fn generation(&self) -> u64 {
+        lock(&self.state).generation
+    }
+
     /// Tells all who listen.
     pub(crate) fn tell(&self, event: RunEvent) {
         // Nobody may listen.
         let _ = self.events.send(event);
-    }
-
-    /// When the newest backup of each database began that this daemon knows of.
-    pub(crate) fn newest_backups(&self) -> BTreeMap<String, Timestamp> {
-        let state = lock(&self.state);
-        let newest = |name: &String| Some((name.clone(), state.past(name, RunKind::Backup).last_success?));
-        state.names.iter().filter_map(newest).collect()
     }
 
     /// The history of runs.
@@ -261,11 +324,14 @@ struct State {
     last_id: i64,
     /// The configured databases, in order.
     names: Vec<String>,
+    generation: u64,
 }
 
 #[derive(Debug)]
 struct Running {
     record: RunRecord,
+    /// Whether the planner waits for its end.
+    is_planned: bool,
     live: Arc<Live>,
     began: Instant,
 }
@@ -273,6 +339,7 @@ struct Running {
 impl State {
     fn configure(&mut self, settings: RunnerSettings, now: Timestamp) -> Copal {
         let RunnerSettings { settings, policies, limit } = settings;
+        self.generation += 1;
         self.names = policies.keys().cloned().collect();
         let with_past = policies.into_iter().map(|(name, policy)| {
             let history = schedule::History {
@@ -286,27 +353,27 @@ impl State {
         Copal::new(settings)
     }
 
-    fn lane(&self, database: &str, kind: RunKind) -> Option<&Newest> {
+    fn lane(&self, database: &str, kind: TaskKind) -> Option<&Newest> {
         self.newest.get(&(database.to_owned(), kind))
     }
 
     fn past(&self, database: &str, kind: RunKind) -> schedule::Past {
-        let Some(newest) = self.lane(database, kind) else { return schedule::Past::default() };
+        let Some(newest) = self.lane(database, kind.into()) else { return schedule::Past::default() };
         let started = |run: &Option<RunRecord>| run.as_ref().map(|run| run.started);
         schedule::Past { last_start: started(&newest.run), last_success: started(&newest.success) }
     }
 
-    fn failures(&self, database: &str, kind: RunKind) -> u32 {
+    fn failures(&self, database: &str, kind: TaskKind) -> u32 {
         let newest = self.lane(database, kind).and_then(|newest| newest.run.as_ref());
         newest.map_or(0, |run| run.consecutive_failures)
     }
 
     fn database(&self, name: &str) -> DatabaseStatus {
-        let running = self.running.iter().find(|(_, running)| running.record.database == name);
-        let lane = |kind| {
-            let Newest { run, success } = self.lane(name, kind).cloned().unwrap_or_default();
+        let running = self.running.iter().find(|(_, running)| running.is_planned && running.record.database == name);
+        let lane = |kind: RunKind| {
+            let Newest { run, success } = self.lane(name, kind.into()).cloned().unwrap_or_default();
             LaneStatus {
-                consecutive_failures: self.failures(name, kind),
+                consecutive_failures: self.failures(name, kind.into()),
                 newest: run,
                 newest_success: success,
                 next: self.planner.next_regular(name, kind),
@@ -368,25 +435,62 @@ impl Loop {
             self.tell(RunEvent::Missed(missed));
         }
         for run in tick.runs {
-            self.start(run, now);
+            self.start_planned(run, now);
         }
         let until = tick.wake_at.map(|wake_at| Duration::try_from(wake_at.duration_since(now)).unwrap_or_default());
         until.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
     }
 
-    fn start(&mut self, run: Run, now: Timestamp) {
+    fn start_planned(&mut self, run: Run, now: Timestamp) {
+        let Run { database, kind, reason, due, attempt, time_limit, then_prune } = run;
+        let mut record = RunRecord::start(self.next_id(now), &database, kind.into(), now);
+        (record.reason, record.due, record.attempt) = (reason, to_millisecond(due), attempt);
+        let task = match kind {
+            RunKind::Backup => Task::Backup { then_prune },
+            RunKind::Drill => Task::Drill,
+        };
+        self.start(record, task, time_limit, true);
+        if kind == RunKind::Backup {
+            self.recorder.record_changed(&database, None);
+        }
+    }
+
+    fn start_job(&mut self, database: &str, job: Job, now: Timestamp) -> Result<RunId, Refused> {
+        let state = lock(&self.state);
+        if job.replaces() && state.running.values().any(|running| running.record.database == database) {
+            return Err(Refused::Busy);
+        }
+        if state.running.values().filter(|running| !running.is_planned).count() >= JOBS {
+            return Err(Refused::TooMany);
+        }
+        drop(state);
+        let record = RunRecord::start(self.next_id(now), database, job.kind(), now);
+        let id = record.id;
+        self.start(record, Task::Job(job), None, false);
+        Ok(id)
+    }
+
+    fn next_id(&self, now: Timestamp) -> RunId {
         let mut state = lock(&self.state);
         state.last_id = now.as_millisecond().max(state.last_id.saturating_add(1));
-        let id = RunId(state.last_id);
-        let record = RunRecord::start(id, &run, state.failures(&run.database, run.kind), now);
+        RunId(state.last_id)
+    }
+
+    fn start(&mut self, mut record: RunRecord, task: Task, time_limit: Option<Duration>, is_planned: bool) {
+        let mut state = lock(&self.state);
+        let id = record.id;
+        record.consecutive_failures = state.failures(&record.database, record.kind);
         let live = Arc::new(Live::new(&record));
-        let running = Running { record: record.clone(), live: Arc::clone(&live), began: Instant::now() };
+        let running = Running { record: record.clone(), is_planned, live: Arc::clone(&live), began: Instant::now() };
         state.running.insert(id, running);
+        state.generation += 1;
         drop(state);
-        tracing::info!(run = %id, database = %run.database, kind = ?run.kind, reason = ?run.reason, "a run starts");
+        let RunRecord { database, kind, reason, .. } = &record;
+        tracing::info!(run = %id, database, ?kind, ?reason, "a run starts");
+        let assignment = Assignment { database: database.clone(), task, time_limit };
         self.recorder.record(record.clone());
         self.tell(RunEvent::Started(record));
-        let work = work::work(self.copal.clone(), run, live);
+        let work = work::work(self.copal.clone(), assignment, live);
         self.tasks.spawn(async move { Finished(id, work.await) });
     }
 
@@ -401,7 +505,8 @@ impl Loop {
     fn finish(&mut self, id: RunId, worked: Worked) {
         let now = Timestamp::now();
         let mut state = lock(&self.state);
-        let Some(Running { mut record, began, .. }) = state.running.remove(&id) else { return };
+        let Some(Running { mut record, is_planned, began, .. }) = state.running.remove(&id) else { return };
+        state.generation += 1;
         let Worked { ending, error, facts } = worked;
         let before = record.consecutive_failures;
         record.consecutive_failures = match ending {
@@ -417,7 +522,9 @@ impl Loop {
         if ending == Ending::Success {
             lane.success = Some(record.clone());
         }
-        state.planner.ended(&record.database, ending.outcome(), now);
+        if is_planned {
+            state.planner.ended(&record.database, ending.outcome(), now);
+        }
         drop(state);
         let error = record.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
         if ending.is_failure() {
@@ -432,6 +539,11 @@ impl Loop {
     fn obey(&mut self, command: Command) {
         let now = Timestamp::now();
         let known = |is_known, error| if is_known { Ok(()) } else { Err(error) };
+        if let Command::Job(database, job, reply) = command {
+            // Whoever asked may be gone; the run goes on.
+            let _ = reply.send(self.start_job(&database, job, now));
+            return;
+        }
         let mut state = lock(&self.state);
         // Whoever asked may be gone.
         let _ = match command {
@@ -439,7 +551,11 @@ impl Loop {
                 reply.send(known(state.planner.request(&database, kind, now), Refused::UnknownDatabase))
             }
             Command::Changed(database, reply) => {
-                reply.send(known(state.planner.changed(&database, now), Refused::UnknownDatabase))
+                let is_known = state.planner.changed(&database, now);
+                if is_known {
+                    self.recorder.record_changed(&database, Some(now));
+                }
+                reply.send(known(is_known, Refused::UnknownDatabase))
             }
             Command::Cancel(run, reply) => {
                 let running = state.running.get(&run);
@@ -452,7 +568,8 @@ impl Loop {
                 self.tell(RunEvent::Reloaded);
                 reply.send(Ok(()))
             }
-            Command::Stop(..) => Ok(()),
+            Command::Ping(reply) => reply.send(()).or(Ok(())),
+            Command::Job(..) | Command::Stop(..) => Ok(()),
         };
     }
 

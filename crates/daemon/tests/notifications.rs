@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use copal::Copal;
 use copal::schedule::{Policy, RunKind, Schedule};
 use copal_daemon::{
-    Ending, NotificationSettings, Notifications, NotifierSettings, Promise, Recorder, Runner, Staleness, TrialError,
+    Ending, NotificationSettings, Notifications, NotifierSettings, Protection, ProtectionSettings, Recorder, Runner,
+    TrialError,
 };
 use copal_notify::{Channel, Event, OutboxOptions, SpacingOptions};
 use home::{Home, PATIENCE, ended};
@@ -238,22 +239,30 @@ async fn what_is_stale_is_told_whoever_should_have_made_it() {
     let (runner, notifications) = start(&home, &receiver);
     runner.begin();
     assert_eq!(run(&runner, RunKind::Backup).await, Some(Ending::Success));
-    let hour = Duration::from_secs(3600);
-    let promise = |shop| Promise {
-        settings: home.settings.clone(),
-        max_ages: [("shop", shop), ("others", hour), ("none", hour)].map(|(name, age)| (name.to_owned(), age)).into(),
-        every: Duration::from_millis(50),
+    let promise = |shop| {
+        let mut settings = home.settings.clone();
+        for (name, age) in [("shop", shop), ("others", 3600), ("none", 3600)] {
+            settings.databases.get_mut(name).unwrap().max_age = Some(Duration::from_secs(age));
+        }
+        ProtectionSettings { again: Duration::from_millis(50), ..ProtectionSettings::new(settings) }
     };
-    let staleness = Staleness::start(promise(hour), runner.clone());
+    let protection = Protection::start(promise(3600), runner.clone());
     receiver.told(&["stale"]).await;
     assert_eq!(receiver.bodies.lock().unwrap()[0]["database"], "none");
     // A backup's time can lie a second ahead.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(receiver.events(), ["stale"], "told once");
-    staleness.reload(promise(Duration::from_millis(10)));
+    assert_eq!(protection.get("others").map(|seen| seen.status.protected), Some(true));
+    protection.reload(promise(1)).await;
     receiver.told(&["stale", "stale"]).await;
     assert_eq!(receiver.bodies.lock().unwrap()[1]["database"], "shop");
-    drop(staleness);
+    // Somebody else makes the backup that was missing.
+    Copal::new(home.settings.clone())
+        .backup("none", copal::BackupOptions::default(), &copal::Context::silent())
+        .await
+        .unwrap();
+    receiver.told(&["stale", "stale", "recovered"]).await;
+    assert_eq!(receiver.bodies.lock().unwrap()[2]["database"], "none");
     notifications.stop(PATIENCE).await;
     runner.stop(PATIENCE).await;
 }

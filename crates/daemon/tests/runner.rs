@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use copal::schedule::{Policy, Retries, RunKind, RunReason};
 use copal::{Copal, ErrorKind, InitOptions, PassphraseSource, Settings};
-use copal_daemon::{Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, Runner, Stopped};
+use copal_daemon::{Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, Runner, Stopped, TaskKind};
 use home::{Home, PATIENCE, ended, every_second, next, started};
 use jiff::Timestamp;
 
@@ -30,7 +30,7 @@ async fn a_backup_is_made_pruned_drilled_and_written_down() {
     assert_eq!(home.backups("shop").await, 2, "a prune follows");
     runner.request("shop", RunKind::Drill).await.unwrap();
     let drill = ended(&mut events).await;
-    assert_eq!((drill.kind, drill.ending), (RunKind::Drill, Some(Ending::Success)), "{drill:?}");
+    assert_eq!((drill.kind, drill.ending), (TaskKind::Drill, Some(Ending::Success)), "{drill:?}");
     let kept = runner.recorder().runs(RunFilter::default()).await.unwrap();
     assert_eq!((kept.len(), &kept[0]), (4, &drill));
     let status = runner.database("shop").unwrap();

@@ -101,9 +101,15 @@ impl Spacing {
         }
     }
 
-    /// Ends a trouble that no success of a backup ends: a drill succeeded, a verification found nothing.
-    pub fn over(&mut self, database: &str, event: Event) {
-        self.end(database, &[event]);
+    /// Ends a trouble that no success of a backup ends: a drill succeeded, a verification found nothing. Answers whether it
+    /// was told.
+    pub fn over(&mut self, database: &str, event: Event) -> bool {
+        self.end(database, &[event])
+    }
+
+    /// Whether the notifier wants to be told of such an event at all.
+    pub fn wants(&self, event: Event) -> bool {
+        self.options.on.contains(&event)
     }
 
     /// Forgets all but these databases.

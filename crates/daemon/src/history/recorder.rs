@@ -12,6 +12,7 @@ use copal_notify::Told;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use super::{History, HistoryError, NewestRuns, Opened, Result, RunFilter};
 use crate::run::{RunId, RunRecord};
@@ -24,7 +25,7 @@ const MOST_PENDING: usize = 1000;
 const MOST_AT_ONCE: usize = 100;
 
 /// How the history does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HistoryStatus {
     /// What the last attempt to use it failed with; none if it succeeded.
     pub error: Option<String>,
@@ -43,6 +44,8 @@ pub struct Past {
     pub newest: NewestRuns,
     /// What each notifier was told.
     pub told: BTreeMap<String, Told>,
+    /// Changes that no backup has followed yet.
+    pub changed: BTreeMap<String, Timestamp>,
     /// The number of the newest run.
     pub last_id: Option<RunId>,
     /// Runs that were cut off when the daemon was killed.
@@ -52,6 +55,7 @@ pub struct Past {
 enum Message {
     Run(Box<RunRecord>),
     Told(String, Option<Told>),
+    Changed(String, Option<Timestamp>),
     Runs(RunFilter, oneshot::Sender<Result<Vec<RunRecord>>>),
     Flush(oneshot::Sender<()>),
 }
@@ -100,6 +104,11 @@ impl Recorder {
         self.send(Message::Told(notifier.to_owned(), told));
     }
 
+    /// Keeps that a database has changed, until a backup follows (`None`).
+    pub fn record_changed(&self, database: &str, since: Option<Timestamp>) {
+        self.send(Message::Changed(database.to_owned(), since));
+    }
+
     /// Runs, newest first.
     pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>> {
         let (reply, answer) = oneshot::channel();
@@ -131,11 +140,12 @@ impl Recorder {
 struct Pending {
     runs: BTreeMap<RunId, RunRecord>,
     told: BTreeMap<String, Option<Told>>,
+    changed: BTreeMap<String, Option<Timestamp>>,
 }
 
 impl Pending {
     fn len(&self) -> usize {
-        self.runs.len() + self.told.len()
+        self.runs.len() + self.told.len() + self.changed.len()
     }
 }
 
@@ -164,6 +174,7 @@ impl Writer {
                 match message {
                     Message::Run(run) => self.add(*run),
                     Message::Told(notifier, told) => drop(self.pending.told.insert(notifier, told)),
+                    Message::Changed(database, since) => drop(self.pending.changed.insert(database, since)),
                     question @ (Message::Runs(..) | Message::Flush(_)) => questions.push(question),
                 }
             }
@@ -184,7 +195,7 @@ impl Writer {
         match question {
             Message::Runs(filter, reply) => drop(reply.send(self.runs(&filter))),
             Message::Flush(reply) => drop(reply.send(())),
-            Message::Run(_) | Message::Told(..) => {}
+            Message::Run(_) | Message::Told(..) | Message::Changed(..) => {}
         }
     }
 
@@ -225,6 +236,10 @@ impl Writer {
         for (notifier, told) in &self.pending.told {
             history.save_told(notifier, told.as_ref())?;
         }
+        // After the runs: a kill in between costs a backup too many, not one too few.
+        for (database, since) in &self.pending.changed {
+            history.save_changed(database, *since)?;
+        }
         Ok(())
     }
 
@@ -240,7 +255,13 @@ impl Writer {
 
     fn past(&mut self, interrupted: Vec<RunRecord>) -> Result<Past> {
         let Some(history) = &mut self.history else { return Ok(Past::default()) };
-        Ok(Past { newest: history.newest()?, told: history.told()?, last_id: history.last_id()?, interrupted })
+        Ok(Past {
+            newest: history.newest()?,
+            told: history.told()?,
+            changed: history.changed()?,
+            last_id: history.last_id()?,
+            interrupted,
+        })
     }
 
     fn runs(&mut self, filter: &RunFilter) -> Result<Vec<RunRecord>> {

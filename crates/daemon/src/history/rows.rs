@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use crate::run::{RunError, RunFacts, RunId, RunRecord};
 
 const COLUMNS: &str = "id, database, kind, reason, attempt, due, started, ended, ending, error_kind, error, duration_ms, \
-                       consecutive_failures, backup, logical_bytes, added_bytes, stored_bytes, damaged, warnings";
+                       consecutive_failures, backup, logical_bytes, added_bytes, stored_bytes, damaged, warnings, target";
 
 /// Writes one run, or replaces it.
 pub(super) fn save(connection: &Connection, run: &RunRecord) -> Result<()> {
     let (error, facts) = (run.error.as_ref(), &run.facts);
     let sql = format!(
         "INSERT OR REPLACE INTO runs ({COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
     );
     connection.prepare_cached(&sql)?.execute(params![
         run.id.0,
@@ -38,6 +38,7 @@ pub(super) fn save(connection: &Connection, run: &RunRecord) -> Result<()> {
         number(facts.stored_bytes),
         number(Some(facts.damaged)),
         to_json(&facts.warnings)?,
+        facts.target,
     ])?;
     Ok(())
 }
@@ -74,6 +75,7 @@ fn record(row: &Row<'_>) -> Result<RunRecord> {
             stored_bytes: bytes(16)?,
             damaged: bytes(17)?.unwrap_or_default(),
             warnings: json(row, 18)?,
+            target: row.get(19)?,
         },
     })
 }
@@ -82,7 +84,7 @@ fn number(number: Option<u64>) -> Option<i64> {
     number.map(|number| i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn time(row: &Row<'_>, index: usize) -> Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, index: usize) -> Result<Timestamp> {
     Timestamp::from_millisecond(row.get(index)?)
         .map_err(|error| Error::FromSqlConversionFailure(index, Type::Integer, error.into()))
 }

@@ -1,6 +1,4 @@
-use std::sync::Arc;
-
-use copal::schedule::{Run, RunReason};
+use copal::schedule::RunReason;
 use copal_notify::{Event, Notice, Spacing, SpacingOptions};
 
 use super::*;
@@ -10,17 +8,9 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn started(id: i64, database: &str, kind: RunKind) -> RunRecord {
-    let run = Run {
-        database: Arc::from(database),
-        kind,
-        reason: RunReason::CaughtUp,
-        due: at(id - 1),
-        attempt: 2,
-        time_limit: None,
-        then_prune: false,
-    };
-    RunRecord::start(RunId(id), &run, 0, at(id))
+fn started(id: i64, database: &str, kind: TaskKind) -> RunRecord {
+    let start = RunRecord::start(RunId(id), database, kind, at(id));
+    RunRecord { reason: RunReason::CaughtUp, due: at(id - 1), attempt: 2, ..start }
 }
 
 fn ended(id: i64, database: &str, ending: Ending) -> RunRecord {
@@ -30,9 +20,10 @@ fn ended(id: i64, database: &str, ending: Ending) -> RunRecord {
         logical_bytes: Some(1 << 40),
         warnings: vec!["\"quoted\"".to_owned()],
         damaged: 1,
+        target: Some("/tmp/\"new\".db".to_owned()),
         ..RunFacts::default()
     };
-    let start = started(id, database, RunKind::Backup);
+    let start = started(id, database, TaskKind::Backup);
     RunRecord {
         ended: Some(at(id + 1)),
         ending: Some(ending),
@@ -58,7 +49,7 @@ fn runs_are_kept_as_they_were() {
         ended(4, "shop", Ending::Cancelled),
     ];
     let mut history = open(folder.path()).history;
-    history.save(&[started(2, "shop", RunKind::Backup)]).unwrap();
+    history.save(&[started(2, "shop", TaskKind::Backup)]).unwrap();
     history.save(&runs).unwrap();
     drop(history);
     let Opened { mut history, warning, interrupted } = open(folder.path());
@@ -68,7 +59,7 @@ fn runs_are_kept_as_they_were() {
     let of_shop = RunFilter { database: Some("shop".into()), before: Some(RunId(4)), most: 1 };
     assert_eq!(history.runs(&of_shop).unwrap(), [runs[1].clone()]);
     let newest = history.newest().unwrap();
-    let shop = &newest[&("shop".to_owned(), RunKind::Backup)];
+    let shop = &newest[&("shop".to_owned(), TaskKind::Backup)];
     assert_eq!((shop.run.as_ref(), shop.success.as_ref()), (Some(&runs[3]), Some(&runs[0])));
     assert_eq!(history.last_id().unwrap(), Some(RunId(4)));
     assert_eq!(History::look(folder.path()).unwrap().runs(&of_shop).unwrap().len(), 1);
@@ -77,7 +68,7 @@ fn runs_are_kept_as_they_were() {
 #[test]
 fn runs_that_were_cut_off_are_closed_once() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).history.save(&[started(1, "a", RunKind::Drill), ended(2, "a", Ending::Success)]).unwrap();
+    open(folder.path()).history.save(&[started(1, "a", TaskKind::Drill), ended(2, "a", Ending::Success)]).unwrap();
     let own = History::open_again(folder.path(), at(1000), RunId(1)).unwrap();
     assert_eq!(own.interrupted, [], "a daemon does not close its own");
     let interrupted = open(folder.path()).interrupted;
@@ -87,7 +78,7 @@ fn runs_that_were_cut_off_are_closed_once() {
     );
     let mut again = open(folder.path());
     assert_eq!(again.interrupted, []);
-    assert_eq!(again.history.newest().unwrap()[&("a".to_owned(), RunKind::Drill)].success, None);
+    assert_eq!(again.history.newest().unwrap()[&("a".to_owned(), TaskKind::Drill)].success, None);
 }
 
 #[test]
@@ -201,4 +192,17 @@ async fn without_a_folder_nothing_is_kept() {
     recorder.flush().await;
     assert_eq!(recorder.status(), HistoryStatus::default());
     recorder.runs(RunFilter::default()).await.unwrap_err();
+}
+
+#[test]
+fn a_change_waits_for_its_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    history.save_changed("shop", Some(at(1))).unwrap();
+    history.save_changed("shop", Some(at(2))).unwrap();
+    history.save_changed("done", Some(at(1))).unwrap();
+    history.save_changed("done", None).unwrap();
+    drop(history);
+    let changed = open(folder.path()).history.changed().unwrap();
+    assert_eq!(changed, BTreeMap::from([("shop".to_owned(), at(1))]), "since the first of them");
 }

@@ -61,7 +61,7 @@ impl Told {
     }
 }
 
-fn run(kind: RunKind, started: &str, ending: Ending, seconds: u64) -> RunRecord {
+fn run(kind: TaskKind, started: &str, ending: Ending, seconds: u64) -> RunRecord {
     let started = at(started);
     RunRecord {
         id: RunId(started.as_millisecond()),
@@ -126,12 +126,12 @@ fn whole() -> Told {
     shop.last_verified = status("shop", &[], Some("2026-11-15T03:00:01Z")).last_backup;
     shop.max_age_seconds = Some(36 * 3600);
     shop.stale_after = Some(at("2026-11-21T15:00:01Z"));
-    let mut made = run(RunKind::Backup, "2026-11-20T03:00:00Z", Ending::Success, 61);
+    let mut made = run(TaskKind::Backup, "2026-11-20T03:00:00Z", Ending::Success, 61);
     made.duration_ms = Some(61_250);
     made.facts.logical_bytes = Some(1 << 30);
     made.facts.added_bytes = Some(20_000_000);
     made.facts.stored_bytes = Some(400_000_000);
-    let drilled = run(RunKind::Drill, "2026-11-15T04:00:00Z", Ending::Success, 120);
+    let drilled = run(TaskKind::Drill, "2026-11-15T04:00:00Z", Ending::Success, 120);
     let mut runs = runs_of("shop");
     runs.running = Some(RunId(1));
     runs.backup = lane(made.clone(), Some(made), "2026-11-21T03:00:00Z");
@@ -140,7 +140,7 @@ fn whole() -> Told {
     told.live.push(LiveRun {
         id: RunId(1),
         database: "shop".into(),
-        kind: RunKind::Drill,
+        kind: TaskKind::Drill,
         reason: copal::schedule::RunReason::Requested,
         attempt: 1,
         due: at("2026-11-20T15:29:00Z"),
@@ -154,9 +154,9 @@ fn whole() -> Told {
     // It failed three times, and its drill found damage.
     let problems = [StatusProblemKind::Stale, StatusProblemKind::Damage];
     let analytics = status("analytics", &problems, Some("2026-11-10T00:00:00Z"));
-    let mut failed = run(RunKind::Backup, "2026-11-20T12:00:00Z", Ending::PermanentFailure, 2);
+    let mut failed = run(TaskKind::Backup, "2026-11-20T12:00:00Z", Ending::PermanentFailure, 2);
     failed.consecutive_failures = 3;
-    let mut drilled = run(RunKind::Drill, "2026-11-20T13:00:00Z", Ending::PermanentFailure, 7);
+    let mut drilled = run(TaskKind::Drill, "2026-11-20T13:00:00Z", Ending::PermanentFailure, 7);
     drilled.consecutive_failures = 1;
     drilled.facts.damaged = 2;
     let mut runs = runs_of("analytics");
@@ -251,7 +251,7 @@ fn what_is_wrong_is_told() {
 #[test]
 fn the_newest_backup_is_the_repositorys_word() {
     const LAST: &str = "copal_backup_last_success_timestamp_seconds";
-    let made = run(RunKind::Backup, "2026-11-20T12:00:00Z", Ending::Success, 1);
+    let made = run(TaskKind::Backup, "2026-11-20T12:00:00Z", Ending::Success, 1);
     let mut runs = runs_of("a");
     runs.backup = lane(made.clone(), Some(made), "2026-11-21T12:00:00Z");
     let mut told = Told { runs: vec![runs], ..Told::nothing() };
@@ -313,7 +313,7 @@ fn names_are_escaped() {
 fn cancelled_runs_did_not_succeed() {
     let mut told = Told::nothing();
     for (name, ending) in [("a", Ending::Cancelled), ("b", Ending::TransientFailure), ("c", Ending::Success)] {
-        let newest = run(RunKind::Backup, "2026-11-20T12:00:00Z", ending, 1);
+        let newest = run(TaskKind::Backup, "2026-11-20T12:00:00Z", ending, 1);
         told.runs.push(DatabaseStatus { backup: lane(newest, None, "2026-11-21T12:00:00Z"), ..runs_of(name) });
     }
     let expected = [r#"{database="a"} 0"#, r#"{database="b"} 0"#, r#"{database="c"} 1"#];
@@ -323,8 +323,8 @@ fn cancelled_runs_did_not_succeed() {
 #[test]
 fn only_a_run_that_looked_tells_of_damage() {
     let lanes = |backup: Ending, drill: Ending, damaged: u64| {
-        let backup = run(RunKind::Backup, "2026-11-20T12:00:00Z", backup, 1);
-        let mut drill = run(RunKind::Drill, "2026-11-20T13:00:00Z", drill, 1);
+        let backup = run(TaskKind::Backup, "2026-11-20T12:00:00Z", backup, 1);
+        let mut drill = run(TaskKind::Drill, "2026-11-20T13:00:00Z", drill, 1);
         drill.facts.damaged = damaged;
         let mut runs = runs_of("a");
         runs.backup = lane(backup, None, "2026-11-21T12:00:00Z");
@@ -341,7 +341,7 @@ fn kinds_are_called_as_everywhere_else() {
     for kind in PROBLEMS {
         assert_eq!(serde_json::to_value(kind).unwrap(), problem_word(kind));
     }
-    for kind in [RunKind::Backup, RunKind::Drill] {
+    for kind in [TaskKind::Backup, TaskKind::Drill] {
         assert_eq!(serde_json::to_value(kind).unwrap(), run_word(kind));
     }
 }

@@ -2,16 +2,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use copal::schedule::{RunKind, RunReason};
+use copal::schedule::RunReason;
 use copal::{CancelToken, Event, Progress};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
-use crate::run::{RunId, RunRecord};
+use crate::run::{RunId, RunRecord, TaskKind};
 
 /// Why a run shall stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stopping {
     /// Somebody asked for it.
@@ -23,15 +24,16 @@ pub enum Stopping {
 }
 
 /// A run under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LiveRun {
     /// Its number.
     pub id: RunId,
     /// The database.
     pub database: String,
     /// What it does.
-    pub kind: RunKind,
+    pub kind: TaskKind,
     /// Why it started.
+    #[schema(value_type = String, example = "scheduled")]
     pub reason: RunReason,
     /// Counts from 1 through the retries.
     pub attempt: u32,

@@ -3,17 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use copal::schedule::{Run, RunKind};
 use copal::{
     BackupOptions, Context, Copal, CopalError, DamagedObject, Difference, DrillOutcome, ErrorKind, PruneOptions,
-    VerifyOptions, VerifyOutcome,
+    RestoreOptions, VerifyOptions, VerifyOutcome,
 };
 
+use super::Job;
 use super::live::{Live, Stopping};
 use crate::run::{Ending, RunError, RunFacts, is_transient};
 
 /// Warnings kept of one run.
 const MOST_WARNINGS: usize = 10;
+
+/// What a run has to do.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    pub(super) database: String,
+    pub(super) task: Task,
+    pub(super) time_limit: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) enum Task {
+    Backup { then_prune: bool },
+    Drill,
+    Job(Job),
+}
 
 /// How a run ended, and what it made or found until then.
 #[derive(Debug)]
@@ -45,12 +60,12 @@ impl Failure {
 }
 
 /// Does the run within its time limit. A panic is a failure like others.
-pub(super) async fn work(copal: Copal, run: Run, live: Arc<Live>) -> Worked {
-    let limit = run.time_limit;
+pub(super) async fn work(copal: Copal, assignment: Assignment, live: Arc<Live>) -> Worked {
+    let limit = assignment.time_limit;
     let context = Context { cancel: live.cancel.clone(), progress: live.clone() };
     let mut task = tokio::spawn(async move {
         let mut facts = RunFacts::default();
-        let result = all(&copal, &run, &context, &mut facts).await;
+        let result = all(&copal, &assignment, &context, &mut facts).await;
         (facts, result)
     });
     let joined = tokio::select! {
@@ -89,14 +104,24 @@ async fn over(limit: Option<Duration>) {
 }
 
 /// Every database that the run's name stands for; one that fails keeps no other from its backup.
-async fn all(copal: &Copal, run: &Run, context: &Context, facts: &mut RunFacts) -> Result<(), Failure> {
-    let members = copal.members(&run.database).await.map_err(|error| Failure::of(&error))?;
+async fn all(copal: &Copal, run: &Assignment, context: &Context, facts: &mut RunFacts) -> Result<(), Failure> {
+    let copal = &copal.current().await.map_err(|error| Failure::of(&error))?;
+    let database = run.database.as_str();
+    let then_prune = match &run.task {
+        Task::Job(Job::Verify(options)) => return verify(copal, database, options.clone(), context, facts).await,
+        Task::Job(Job::Restore(options)) => return restore(copal, database, options, context, facts).await,
+        Task::Backup { then_prune } => Some(*then_prune),
+        Task::Drill => None,
+    };
+    let members = copal.members(database).await.map_err(|error| Failure::of(&error))?;
     let mut failures: Vec<(&str, Failure)> = Vec::new();
     for member in &members {
         let done = match context.cancel.check() {
             Err(cancelled) => Err(Failure::of(&cancelled.into())),
-            Ok(()) if run.kind == RunKind::Backup => back_up(copal, member, run.then_prune, context, facts).await,
-            Ok(()) => drill(copal, member, context, facts).await,
+            Ok(()) => match then_prune {
+                Some(then_prune) => back_up(copal, member, then_prune, context, facts).await,
+                None => drill(copal, member, context, facts).await,
+            },
         };
         match done {
             Err(failure) if failure.ending == Ending::Cancelled => return Err(failure),
@@ -145,11 +170,35 @@ async fn back_up(
     Ok(())
 }
 
+async fn restore(
+    copal: &Copal,
+    database: &str,
+    options: &RestoreOptions,
+    context: &Context,
+    facts: &mut RunFacts,
+) -> Result<(), Failure> {
+    let outcome = copal.restore(database, options.clone(), context).await.map_err(|error| Failure::of(&error))?;
+    facts.backup = Some(outcome.backup.id.to_string());
+    facts.logical_bytes = Some(outcome.backup.logical_bytes);
+    facts.target = Some(outcome.target);
+    Ok(())
+}
+
 async fn drill(copal: &Copal, database: &str, context: &Context, facts: &mut RunFacts) -> Result<(), Failure> {
     let options = VerifyOptions { drill: true, ..VerifyOptions::default() };
+    verify(copal, database, options, context, facts).await
+}
+
+async fn verify(
+    copal: &Copal,
+    database: &str,
+    options: VerifyOptions,
+    context: &Context,
+    facts: &mut RunFacts,
+) -> Result<(), Failure> {
     let outcomes = copal.verify(Some(database), options, context).await.map_err(|error| Failure::of(&error))?;
     let Some(newest) = outcomes.last() else {
-        return Err(Failure::permanent("not-found", format!("{database} has no backup to drill")));
+        return Err(Failure::permanent("not-found", format!("{database} has no backup to read")));
     };
     facts.backup = Some(newest.id.to_string());
     add(&mut facts.logical_bytes, newest.verified_bytes);

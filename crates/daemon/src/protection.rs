@@ -1,0 +1,354 @@
+//! What the repository says about every database, and whether promises are kept, whoever makes the backups.
+//!
+//! The repository is asked at the start, after each run, when a promise would be broken, every ten minutes about what is not
+//! protected, and every six hours about everything: asking costs requests, and nobody shall pay for them day and night. Who
+//! wants to know the state gets what was seen last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use copal::{Copal, DatabaseStatus, Settings, StatusProblemKind};
+use jiff::Timestamp;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::run::TaskKind;
+use crate::runner::{RunEvent, Runner};
+
+/// Without a promised age, a database may be without any backup for so long before there is an alarm: its first comes by its
+/// schedule, and that it fails is told anyway.
+const FIRST_BACKUP: Duration = Duration::from_secs(24 * 3600);
+const COMMANDS: usize = 16;
+
+/// What is looked after, and how often.
+#[derive(Clone, Debug)]
+pub struct ProtectionSettings {
+    /// For the use cases.
+    pub settings: Settings,
+    /// How often the repository is asked about databases that are not protected, or after it did not answer.
+    pub again: Duration,
+    /// How often it is asked about all of them.
+    pub all: Duration,
+}
+
+impl ProtectionSettings {
+    /// Settings with the pauses of a daemon.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, again: Duration::from_secs(600), all: Duration::from_secs(6 * 3600) }
+    }
+}
+
+/// What was seen of one database.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What the repository said.
+    pub status: DatabaseStatus,
+    /// Bytes of its objects in the repository.
+    pub repository_bytes: Option<u64>,
+}
+
+enum Command {
+    Reload(Box<ProtectionSettings>),
+    Look(String, oneshot::Sender<()>),
+}
+
+/// The watch over promises. Clones are for the same task, which ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    commands: mpsc::Sender<Command>,
+    state: Arc<Mutex<State>>,
+    is_ready: watch::Receiver<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seen: BTreeMap<String, Seen>,
+    generation: u64,
+    error: Option<String>,
+}
+
+impl Protection {
+    /// Begins to look. What is stale or damaged goes out through the runner each time it is seen.
+    pub fn start(settings: ProtectionSettings, runner: Runner) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (ready, is_ready) = watch::channel(false);
+        let state = Arc::default();
+        let task = Task {
+            copal: Copal::new(settings.settings.clone()),
+            settings,
+            events: runner.subscribe(),
+            runner,
+            state: Arc::clone(&state),
+            ready,
+            since: Instant::now(),
+            wanted: BTreeSet::new(),
+            all_at: Instant::now(),
+            again_at: None,
+            troubled: BTreeSet::new(),
+        };
+        tokio::spawn(task.run(inbox));
+        Self { commands, state, is_ready }
+    }
+
+    /// Puts other settings in force.
+    pub async fn reload(&self, settings: ProtectionSettings) {
+        if self.commands.send(Command::Reload(Box::new(settings))).await.is_err() {
+            tracing::debug!("the watch over promises has ended");
+        }
+    }
+
+    /// Looks at one database now; returns when that is done.
+    pub async fn look(&self, database: &str) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Look(database.to_owned(), reply)).await.is_ok() {
+            // An error says that the daemon stops.
+            let _ = answer.await;
+        }
+    }
+
+    /// Waits until the repository has answered, or did not, for the first time.
+    pub async fn ready(&self, patience: Duration) {
+        let mut is_ready = self.is_ready.clone();
+        // Whoever asks is served with what there is.
+        let _ = tokio::time::timeout(patience, is_ready.wait_for(|ready| *ready)).await;
+    }
+
+    /// What was seen of all databases, by name.
+    pub fn all(&self) -> BTreeMap<String, Seen> {
+        self.lock().seen.clone()
+    }
+
+    /// What was seen of one.
+    pub fn get(&self, name: &str) -> Option<Seen> {
+        self.lock().seen.get(name).cloned()
+    }
+
+    /// What the repository failed with when it was asked last.
+    pub fn error(&self) -> Option<String> {
+        self.lock().error.clone()
+    }
+
+    /// A number that changes whenever [`Protection::all`] may.
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Task {
+    settings: ProtectionSettings,
+    copal: Copal,
+    runner: Runner,
+    events: broadcast::Receiver<RunEvent>,
+    state: Arc<Mutex<State>>,
+    ready: watch::Sender<bool>,
+    since: Instant,
+    /// To be looked at at once.
+    wanted: BTreeSet<String>,
+    all_at: Instant,
+    again_at: Option<Instant>,
+    /// Stale or damaged when they were looked at last.
+    troubled: BTreeSet<String>,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        loop {
+            if self.all_at <= Instant::now() {
+                self.look_at_all().await;
+            }
+            if !self.wanted.is_empty() {
+                let wanted: Vec<String> = std::mem::take(&mut self.wanted).into_iter().collect();
+                self.look_at(&wanted).await;
+            }
+            let next = self.next();
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Ok(event) => self.hear(&event),
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.all_at = Instant::now(),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                command = inbox.recv() => match command {
+                    Some(Command::Reload(settings)) => {
+                        self.copal = Copal::new(settings.settings.clone());
+                        (self.settings, self.all_at) = (*settings, Instant::now());
+                    }
+                    Some(Command::Look(database, reply)) => {
+                        self.look_at(&[database]).await;
+                        // Whoever asked may be gone.
+                        let _ = reply.send(());
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next) => self.want_due(),
+            }
+            // What happened at once is looked at at once.
+            while let Ok(event) = self.events.try_recv() {
+                self.hear(&event);
+            }
+        }
+    }
+
+    fn hear(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Ended(run, _) if run.kind != TaskKind::Restore => drop(self.wanted.insert(run.database.clone())),
+            _ => {}
+        }
+    }
+
+    /// When something is to be looked at without being asked.
+    fn next(&self) -> Instant {
+        let now = (Instant::now(), Timestamp::now());
+        let state = self.lock();
+        let stale =
+            state.seen.values().filter(|seen| !is_stale(&seen.status)).filter_map(|seen| seen.status.stale_after);
+        let stale = stale.min().map(|stale| {
+            let wait = Duration::try_from(stale.duration_since(now.1)).unwrap_or_default();
+            // A second later it is stale; the clock may be set meanwhile, so it is not slept for long.
+            now.0 + (wait + Duration::from_secs(1)).min(self.settings.again)
+        });
+        [Some(self.all_at), self.again_at, stale].into_iter().flatten().min().unwrap_or(self.all_at)
+    }
+
+    /// Wants what has become stale, and what is not protected from time to time.
+    fn want_due(&mut self) {
+        let now = (Instant::now(), Timestamp::now());
+        let is_due = self.again_at.is_some_and(|at| at <= now.0);
+        let state = self.lock();
+        let due = state.seen.values().filter(|Seen { status, .. }| match status.stale_after {
+            Some(after) if after < now.1 && !is_stale(status) => true,
+            _ => is_due && !status.protected,
+        });
+        let names: Vec<_> = due.map(|seen| seen.status.name.clone()).collect();
+        drop(state);
+        if is_due {
+            self.again_at = None;
+            if names.is_empty() && self.lock().error.is_some() {
+                self.all_at = now.0;
+            }
+        }
+        self.wanted.extend(names);
+    }
+
+    async fn look_at_all(&mut self) {
+        self.all_at = Instant::now() + self.settings.all;
+        let began = Instant::now();
+        let Some(found) = self.ask(&[]).await else {
+            self.all_at = Instant::now() + self.settings.again;
+            self.ready.send_replace(true);
+            return;
+        };
+        tracing::debug!(databases = found.len(), took = ?began.elapsed(), "the repository was looked at");
+        let mut seen = BTreeMap::new();
+        for status in found {
+            let repository_bytes = self.size(&status).await;
+            seen.insert(status.name.clone(), Seen { status, repository_bytes });
+        }
+        let all: Vec<_> = seen.values().map(|seen| seen.status.clone()).collect();
+        let mut state = self.lock();
+        state.seen = seen;
+        state.generation += 1;
+        drop(state);
+        self.ready.send_replace(true);
+        self.judge(&all);
+    }
+
+    async fn look_at(&mut self, names: &[String]) {
+        let Some(found) = self.ask(names).await else { return };
+        let mut seen = Vec::new();
+        for status in found {
+            let repository_bytes = self.size(&status).await;
+            seen.push(Seen { status, repository_bytes });
+        }
+        let statuses: Vec<_> = seen.iter().map(|seen| seen.status.clone()).collect();
+        let mut state = self.lock();
+        for name in names {
+            let members = self.copal.is_whole_server(name).then(|| format!("{name}."));
+            let is_meant = |key: &String| key == name || members.as_ref().is_some_and(|start| key.starts_with(start));
+            state.seen.retain(|key, _| !is_meant(key));
+        }
+        state.seen.extend(seen.into_iter().map(|seen| (seen.status.name.clone(), seen)));
+        state.generation += 1;
+        drop(state);
+        self.judge(&statuses);
+    }
+
+    async fn ask(&mut self, names: &[String]) -> Option<Vec<DatabaseStatus>> {
+        let asked = async {
+            self.copal = self.copal.current().await?;
+            self.copal.status(names).await
+        };
+        let (error, found) = match asked.await {
+            Ok(found) => (None, Some(found)),
+            Err(error) => {
+                tracing::warn!(%error, "the repository cannot be asked what it holds");
+                self.again_at = Some(Instant::now() + self.settings.again);
+                (Some(crate::run::RunError::of(&error).message), None)
+            }
+        };
+        self.lock().error = error;
+        found
+    }
+
+    async fn size(&self, status: &DatabaseStatus) -> Option<u64> {
+        if status.backups == 0 {
+            return Some(0);
+        }
+        self.copal.stored_bytes(&status.name).await.ok()
+    }
+
+    /// Tells what is stale, damaged, or well again.
+    fn judge(&mut self, statuses: &[DatabaseStatus]) {
+        if statuses.iter().any(|status| !status.protected) {
+            let again = Instant::now() + self.settings.again;
+            self.again_at = Some(self.again_at.map_or(again, |at| at.min(again)));
+        }
+        for status in statuses {
+            let Some(database) = self.configured_name(status) else { continue };
+            let stale = is_stale(status) && self.is_alarming(status);
+            let damage = status.problems.iter().find(|problem| problem.kind == StatusProblemKind::Damage);
+            if stale {
+                let newest = status.last_backup.as_ref().map(|backup| backup.time);
+                let why = status.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
+                tracing::warn!(database, ?newest, why, "there is no backup as young as promised");
+                self.runner.tell(RunEvent::Stale { database: database.clone(), newest, why });
+            }
+            if let Some(damage) = damage {
+                tracing::warn!(database, problem = damage.message, "backups are damaged");
+                self.runner.tell(RunEvent::Damaged { database: database.clone(), problem: damage.message.clone() });
+            }
+            if stale || damage.is_some() {
+                self.troubled.insert(status.name.clone());
+            } else if self.troubled.remove(&status.name) || self.lock().generation <= 1 {
+                // After a restart, too: nobody knows what was told before.
+                self.runner.tell(RunEvent::Protected { database });
+            }
+        }
+    }
+
+    /// The name in the configuration: for a database of a whole server, that server's. Nobody is told of others.
+    fn configured_name(&self, status: &DatabaseStatus) -> Option<String> {
+        let configured = &self.settings.settings.databases;
+        let dots =
+            status.name.char_indices().rev().filter(|(_, c)| *c == '.').filter_map(|(at, _)| status.name.get(..at));
+        std::iter::once(status.name.as_str()).chain(dots).find(|name| configured.contains_key(*name)).map(str::to_owned)
+    }
+
+    /// Whether that there is no backup yet is worth an alarm.
+    fn is_alarming(&self, status: &DatabaseStatus) -> bool {
+        status.last_backup.is_some() || status.max_age_seconds.is_some() || self.since.elapsed() >= FIRST_BACKUP
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_stale(status: &DatabaseStatus) -> bool {
+    let kinds = [StatusProblemKind::Stale, StatusProblemKind::NoBackup];
+    status.problems.iter().any(|problem| kinds.contains(&problem.kind))
+}
