@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, completions, doctor, init, key, list, pin, prune, restore, show, status, token, verify};
+use crate::commands::{
+    backup, changed, completions, doctor, init, key, list, notify, pin, prune, restore, serve, show, status, token,
+    verify,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -23,6 +26,8 @@ Environment:
   COPAL_PASSPHRASE        the repository's passphrase, or …
   COPAL_PASSPHRASE_FILE   … a file that holds it
   COPAL_IDENTITY_FILE     a file with an age identity (recovery key) instead of a passphrase
+  COPAL_DAEMON            the URL of the daemon, if it is not where the configuration says
+  COPAL_TOKEN             the token that the daemon asks for
   NO_COLOR                no colours, if set
 
 Exit codes:
@@ -88,6 +93,9 @@ pub(crate) enum Command {
     Unpin(pin::UnpinArguments),
     Key(key::Arguments),
     Status(status::Arguments),
+    Serve(serve::Arguments),
+    Changed(changed::Arguments),
+    Notify(notify::Arguments),
     Token(token::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -111,6 +119,9 @@ impl Command {
             Self::Unpin(_) => "unpin",
             Self::Key(arguments) => arguments.name(),
             Self::Status(_) => "status",
+            Self::Serve(_) => "serve",
+            Self::Changed(_) => "changed",
+            Self::Notify(arguments) => arguments.name(),
             Self::Token(arguments) => arguments.name(),
             Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
@@ -120,11 +131,11 @@ impl Command {
 
     /// Whether it stops by itself, at a good place, when it is told to; the others are simply dropped.
     pub(crate) fn stops_itself(&self) -> bool {
-        matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Prune(_))
+        matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Prune(_) | Self::Serve(_))
     }
 
     /// Whether it has a JSON form.
     pub(crate) fn has_json(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::GenerateDocs)
+        !matches!(self, Self::Serve(_) | Self::Completions(_) | Self::GenerateDocs)
     }
 }

@@ -1,14 +1,17 @@
 //! One file per command: its arguments, its help, the call into the library, and how the answer reads.
 
 pub(crate) mod backup;
+pub(crate) mod changed;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod notify;
 pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod restore;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod token;

@@ -4,8 +4,10 @@
 
 mod arguments;
 mod choice;
+mod client;
 mod commands;
 mod databases;
+mod log;
 mod moment;
 mod output;
 mod progress;

@@ -1,6 +1,214 @@
-//! The HTTP API.
+//! The HTTP API: what the daemon knows and does, for programs and for the page.
+//!
+//! Every answer is JSON, errors too (`{"error": {"kind", "message", "causes", "hint"}}`), but for `/metrics` and the page to try
+//! it. A name in a path only ever selects what the configuration or the repository knows; it is never taken for a path or a
+//! URL. `/api/openapi.json` describes it all and is made from the handlers themselves.
 
-// Nothing calls it yet.
-#![allow(dead_code)]
-
+mod access;
+mod answer;
+mod backups;
+mod databases;
+mod events;
+mod extract;
 mod limits;
+mod openapi;
+mod runs;
+mod status;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use copal::{Copal, Settings};
+use jiff::Timestamp;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::assembly::Loaded;
+use crate::notifier::Notifications;
+use crate::protection::Protection;
+use crate::runner::Runner;
+use crate::tokens::Tokens;
+use answer::Problem;
+use limits::Limits;
+
+/// The largest body of a request; none needs more than a few names.
+const MOST_BODY: usize = 64 * 1024;
+/// How long an answer may take to begin.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long somebody waits for the first look at the repository.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// What handlers have at hand. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Api {
+    runner: Runner,
+    protection: Protection,
+    notifications: Notifications,
+    tokens: Tokens,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    started: Timestamp,
+    limits: Limits,
+    streams: tokio::sync::Semaphore,
+    databases: Mutex<databases::Cache>,
+    configured: Mutex<Configured>,
+}
+
+/// What the configuration in force says.
+#[derive(Debug)]
+struct Configured {
+    settings: Settings,
+    copal: Copal,
+    path: Option<std::path::PathBuf>,
+    limit: usize,
+    since: Timestamp,
+    error: Option<String>,
+}
+
+impl Configured {
+    fn new(loaded: &Loaded, error: Option<String>) -> Self {
+        let settings = loaded.settings.clone();
+        Self {
+            copal: Copal::new(settings.clone()),
+            settings,
+            path: loaded.configuration.path.clone(),
+            limit: loaded.configuration.daemon.concurrency,
+            since: Timestamp::now(),
+            error,
+        }
+    }
+}
+
+impl Api {
+    /// The API over the daemon's parts.
+    pub(crate) fn new(
+        runner: Runner,
+        protection: Protection,
+        notifications: Notifications,
+        tokens: Tokens,
+        loaded: &Loaded,
+    ) -> Self {
+        let shared = Shared {
+            started: Timestamp::now(),
+            limits: Limits::new(),
+            streams: tokio::sync::Semaphore::new(events::MOST_STREAMS),
+            databases: Mutex::default(),
+            configured: Mutex::new(Configured::new(loaded, None)),
+        };
+        Self { runner, protection, notifications, tokens, shared: Arc::new(shared) }
+    }
+
+    /// Takes note of the configuration in force, or of why a newer one is not.
+    pub(crate) fn configured(&self, loaded: &Loaded, error: Option<String>) {
+        let mut configured = self.lock();
+        match error {
+            Some(error) => configured.error = Some(error),
+            None => *configured = Configured::new(loaded, None),
+        }
+    }
+
+    /// The use cases, over the repository that is there now.
+    async fn copal(&self) -> Result<Copal, Problem> {
+        let copal = self.lock().copal.clone();
+        let current = copal.current().await?;
+        self.lock().copal = current.clone();
+        Ok(current)
+    }
+
+    /// Whether the configuration or the repository knows a database of this name.
+    async fn known(&self, name: &str) -> Result<(), Problem> {
+        if self.lock().settings.databases.contains_key(name) {
+            return Ok(());
+        }
+        self.protection.ready(FIRST_LOOK).await;
+        match self.protection.get(name) {
+            Some(_) => Ok(()),
+            None => Err(Problem::not_found(format!("there is no database {name:?}"))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Configured> {
+        self.shared.configured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All routes, with access, limits and time limits.
+pub(crate) fn router(api: Api) -> Router {
+    let (routes, mut document) = described().split_for_parts();
+    openapi::complete(&mut document);
+    let page = SwaggerUi::new("/api/docs").url("/api/openapi.json", document);
+    let guarded = routes.layer(from_fn_with_state(api.clone(), access::guard)).with_state(api);
+    Router::new()
+        .merge(guarded)
+        .merge(page)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(|| async { Problem::not_found("there is nothing at this address").hint("see /api/docs") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(RequestBodyLimitLayer::new(MOST_BODY))
+        .layer(from_fn(timely))
+        .layer(from_fn(safe_headers))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::panicked().into_response()))
+}
+
+fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(status::status))
+        .routes(routes!(status::metrics))
+        .routes(routes!(status::notifiers))
+        .routes(routes!(status::test_notifier))
+        .routes(routes!(databases::list))
+        .routes(routes!(databases::show))
+        .routes(routes!(databases::backup))
+        .routes(routes!(databases::drill))
+        .routes(routes!(databases::changed))
+        .routes(routes!(databases::verify))
+        .routes(routes!(databases::restore))
+        .routes(routes!(backups::list))
+        .routes(routes!(backups::show))
+        .routes(routes!(backups::pin, backups::unpin))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(events::of_run))
+        .routes(routes!(events::all))
+}
+
+/// The OpenAPI document, for those who want it without a daemon.
+#[cfg(test)]
+fn document() -> utoipa::openapi::OpenApi {
+    let mut document = described().into_openapi();
+    openapi::complete(&mut document);
+    document
+}
+
+async fn timely(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(TIME_LIMIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::too_slow().into_response(),
+    }
+}
+
+/// Answers are for whoever asked, as what they say they are.
+async fn safe_headers(request: Request, next: Next) -> Response {
+    use axum::http::HeaderValue;
+    use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
