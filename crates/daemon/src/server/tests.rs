@@ -215,6 +215,48 @@ async fn more_connections_than_there_may_be_wait_for_their_turn() {
     assert_eq!((answers.len(), inside.load(Ordering::SeqCst)), (300, 300));
 }
 
+/// Runs itself again where a process may have few files open only.
+#[cfg(unix)]
+#[tokio::test]
+async fn too_many_open_files_pass() {
+    const FEW: &str = "COPAL_TEST_HAS_FEW_FILES";
+    if std::env::var_os(FEW).is_none() {
+        let mut again = tokio::process::Command::new("sh");
+        again.args(["-c", "ulimit -n 40 && exec \"$0\" --exact server::tests::too_many_open_files_pass"]);
+        let output = again.arg(std::env::current_exe().unwrap()).env(FEW, "1").kill_on_drop(true).output();
+        let output = tokio::time::timeout(2 * LONG, output).await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let server = Running::start(Timeouts { pause: SHORT / 10, ..PATIENT }, None, hello()).await;
+    let mut clients = Vec::new();
+    let error = loop {
+        match TcpStream::connect(server.address).await {
+            Ok(client) => clients.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(24), "EMFILE: {error}");
+    assert!(clients.len() < 40);
+    // Some of them could not be accepted, and the server has tried.
+    tokio::time::sleep(SHORT).await;
+    assert!(!server.task.is_finished());
+    clients.clear();
+    let connect = async {
+        loop {
+            match TcpStream::connect(server.address).await {
+                Ok(client) => break client,
+                // The server notices one after the other that they are gone.
+                Err(_) => tokio::time::sleep(SHORT / 10).await,
+            }
+        }
+    };
+    let mut client = tokio::time::timeout(LONG, connect).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&mut client, "hello").await;
+}
+
 #[tokio::test]
 async fn a_header_has_a_size() {
     let server = Running::start(PATIENT, None, hello()).await;
