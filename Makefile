@@ -3,7 +3,7 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres soak fmt clean
+.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
@@ -45,6 +45,10 @@ bench-duckdb: prepare ## A DuckDB in use, beside COPY FROM DATABASE and EXPORT D
 bench-postgres: prepare ## A PostgreSQL of 1.5 GB, beside pg_dump and pg_restore; BENCH="--rows 10" for its memory at ten times the rows
 	cargo build --release $(ALL) --bins
 	$(PYTHON) bench/run_postgres.py --bin $(TARGET)/release $(BENCH)
+
+bench-daemon: ## copal serve with 2,000 databases: start, idle, a burst of runs, requests (needs ab)
+	cargo build --release $(ALL) --bins
+	python3 bench/run_daemon.py --bin $(TARGET)/release $(BENCH)
 
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
