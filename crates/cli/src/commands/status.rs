@@ -1,16 +1,24 @@
 //! `copal status`.
 
-use clap::Args;
-use copal::{BackupAge, DatabaseStatus, Result};
+use std::collections::BTreeMap;
 
-use crate::output::{Align, Style, Table, local_time};
+use clap::Args;
+use copal::config::Configuration;
+use copal::{BackupAge, Copal, DatabaseStatus, Result};
+use jiff::Timestamp;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::output::{Align, Style, Table, local_time, plural};
 use crate::session::Session;
 
 /// Tell whether everything is protected, and if not, why.
 ///
 /// Looks at every database of the configuration and of the repository: is there a good backup as young as promised, was
 /// it verified when a drill was due. Without a configuration the repository alone is enough, so one place can watch the
-/// backups of many hosts. Ends with exit code 3 if something is not protected.
+/// backups of many hosts. If a daemon runs with the same configuration (or COPAL_DAEMON names one), its next runs and the
+/// failures in a row are shown too. Ends with exit code 3 if something is not protected.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,16 +38,20 @@ const NOT_PROTECTED: &str = "not protected";
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
-    let copal = session.copal()?;
+    let configuration = session.configuration()?;
+    let copal = Copal::new(session.settings(&configuration)?);
     let statuses = copal.status(&arguments.databases).await?;
     let output = &session.output;
+    let mut runs = ask_daemon(session, &configuration).await;
+    let statuses: Vec<_> =
+        statuses.into_iter().map(|status| Shown { daemon: runs.remove(&status.name), status }).collect();
     statuses.iter().for_each(|status| output.result(status));
     if statuses.is_empty() {
         output.warning("nothing is protected: no database is configured, and the repository has none");
         return Ok(());
     }
     output.text(&render(&statuses, output.style));
-    let open: Vec<_> = statuses.iter().filter(|status| !status.protected).collect();
+    let open: Vec<_> = statuses.iter().map(|shown| &shown.status).filter(|status| !status.protected).collect();
     if !open.is_empty() {
         let names: Vec<_> = open.iter().map(|status| status.name.as_str()).collect();
         let (count, all) = (open.len(), statuses.len());
@@ -49,7 +61,100 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     Ok(())
 }
 
-fn render(statuses: &[DatabaseStatus], style: Style) -> String {
+/// A database as the repository and the daemon know it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: DatabaseStatus,
+    /// None without a daemon that knows it.
+    daemon: Option<Runs>,
+}
+
+/// What the daemon knows of a database's runs.
+#[derive(Deserialize, Serialize)]
+struct Runs {
+    running: Option<i64>,
+    consecutive_failures: u32,
+    next_run: Option<Timestamp>,
+    next_drill: Option<Timestamp>,
+    last_run: Option<LastRun>,
+    last_drill: Option<LastRun>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct LastRun {
+    started: Timestamp,
+    ending: Option<String>,
+    error: Option<String>,
+}
+
+impl Runs {
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.running.is_some() {
+            remarks.push("a run is under way".to_owned());
+        }
+        let error = |run: &Option<LastRun>| run.as_ref().and_then(|run| run.error.clone());
+        if let Some(error) = error(&self.last_run).filter(|_| self.consecutive_failures > 0) {
+            remarks.push(format!("{} in a row: {error}", plural(self.consecutive_failures as usize, "failure")));
+        }
+        remarks.extend(error(&self.last_drill).map(|error| format!("the last drill failed: {error}")));
+        remarks
+    }
+}
+
+/// The runs of every database by the daemon of this configuration; none if there is none.
+async fn ask_daemon(session: &Session, configuration: &Configuration) -> BTreeMap<String, Runs> {
+    let is_named = session.environment.get("COPAL_DAEMON").is_some();
+    if configuration.databases.is_empty() && !is_named {
+        return BTreeMap::new();
+    }
+    match try_ask_daemon(session, configuration, is_named).await {
+        Ok(runs) => runs,
+        Err(error) if is_named => {
+            session.output.warning(&format!("the daemon does not tell how its runs do: {error}"));
+            BTreeMap::new()
+        }
+        Err(error) => {
+            if session.output.is_verbose() {
+                session.output.notice(&format!("without a daemon: {error}"));
+            }
+            BTreeMap::new()
+        }
+    }
+}
+
+async fn try_ask_daemon(
+    session: &Session,
+    configuration: &Configuration,
+    is_named: bool,
+) -> Result<BTreeMap<String, Runs>> {
+    #[derive(Deserialize)]
+    struct Daemon {
+        configuration: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+        #[serde(flatten)]
+        runs: Runs,
+    }
+    #[derive(Deserialize)]
+    struct All {
+        databases: Vec<Named>,
+    }
+    let client = Client::new(session, configuration)?;
+    let daemon: Daemon = client.ask(Method::GET, &["api", "status"]).await?;
+    // Another daemon may have databases of the same names.
+    let ours = configuration.path.as_ref().and_then(|path| std::path::absolute(path).ok());
+    if !is_named && daemon.configuration.map(Into::into) != ours {
+        return Ok(BTreeMap::new());
+    }
+    let all: All = client.ask(Method::GET, &["api", "databases"]).await?;
+    Ok(all.databases.into_iter().map(|named| (named.name, named.runs)).collect())
+}
+
+fn render(statuses: &[Shown], style: Style) -> String {
     let mut table = Table::new(&[
         ("STATE", Align::Left),
         ("DATABASE", Align::Left),
@@ -60,9 +165,11 @@ fn render(statuses: &[DatabaseStatus], style: Style) -> String {
         ("HOST", Align::Left),
         ("REMARKS", Align::Left),
     ]);
-    for status in statuses {
-        let problems = status.problems.iter().map(|problem| problem.message.as_str());
-        let remarks: Vec<_> = problems.chain(status.notes.iter().map(String::as_str)).collect();
+    for Shown { status, daemon } in statuses {
+        let problems = status.problems.iter().map(|problem| problem.message.clone());
+        let runs = daemon.iter().flat_map(Runs::remarks);
+        let remarks: Vec<_> = problems.chain(status.notes.iter().cloned()).chain(runs).collect();
+        let next = daemon.as_ref().map_or(status.next_run, |runs| runs.next_run);
         let last = status.last_backup.as_ref();
         table.row([
             if status.protected { PROTECTED } else { NOT_PROTECTED }.to_owned(),
@@ -70,7 +177,7 @@ fn render(statuses: &[DatabaseStatus], style: Style) -> String {
             last.map(|backup| backup.id.to_string()).unwrap_or_default(),
             last.map(BackupAge::age_text).unwrap_or_default(),
             status.last_verified.as_ref().map(BackupAge::age_text).unwrap_or_default(),
-            status.next_run.map(local_time).unwrap_or_default(),
+            next.map(local_time).unwrap_or_default(),
             status.host.clone().unwrap_or_default(),
             remarks.join("; "),
         ]);
