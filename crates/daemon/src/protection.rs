@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use copal::{Copal, DatabaseStatus, Settings, StatusProblemKind};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ use crate::runner::{RunEvent, Runner};
 /// schedule, and that it fails is told anyway.
 const FIRST_BACKUP: Duration = Duration::from_secs(24 * 3600);
 const COMMANDS: usize = 16;
+/// Databases whose size is asked for at the same time.
+const PARALLEL: usize = 16;
 
 /// What is looked after, and how often.
 #[derive(Clone, Debug)]
@@ -86,6 +89,7 @@ impl Protection {
             all_at: Instant::now(),
             again_at: None,
             troubled: BTreeSet::new(),
+            has_judged: false,
         };
         tokio::spawn(task.run(inbox));
         Self { commands, state, is_ready }
@@ -153,6 +157,7 @@ struct Task {
     again_at: Option<Instant>,
     /// Stale or damaged when they were looked at last.
     troubled: BTreeSet<String>,
+    has_judged: bool,
 }
 
 impl Task {
@@ -243,38 +248,45 @@ impl Task {
             return;
         };
         tracing::debug!(databases = found.len(), took = ?began.elapsed(), "the repository was looked at");
-        let mut seen = BTreeMap::new();
-        for status in found {
-            let repository_bytes = self.size(&status).await;
-            seen.insert(status.name.clone(), Seen { status, repository_bytes });
-        }
-        let all: Vec<_> = seen.values().map(|seen| seen.status.clone()).collect();
-        let mut state = self.lock();
-        state.seen = seen;
-        state.generation += 1;
-        drop(state);
-        self.ready.send_replace(true);
-        self.judge(&all);
+        self.put(found, |_| true).await;
     }
 
     async fn look_at(&mut self, names: &[String]) {
         let Some(found) = self.ask(names).await else { return };
-        let mut seen = Vec::new();
-        for status in found {
-            let repository_bytes = self.size(&status).await;
-            seen.push(Seen { status, repository_bytes });
-        }
-        let statuses: Vec<_> = seen.iter().map(|seen| seen.status.clone()).collect();
+        let servers: Vec<_> = names.iter().filter(|name| self.copal.is_whole_server(name)).collect();
+        let servers: Vec<_> = servers.into_iter().map(|name| format!("{name}.")).collect();
+        let is_meant =
+            |key: &str| names.iter().any(|name| name == key) || servers.iter().any(|start| key.starts_with(start));
+        self.put(found, is_meant).await;
+    }
+
+    async fn put(&mut self, found: Vec<DatabaseStatus>, is_meant: impl Fn(&str) -> bool) {
+        self.publish(&found, is_meant);
+        self.ready.send_replace(true);
+        self.judge(&found);
+        // What this takes holds up nobody who asks for the state.
+        let asked = found.into_iter().map(|status| size(self.copal.clone(), status));
+        let sizes: Vec<_> = futures::stream::iter(asked).buffer_unordered(PARALLEL).collect().await;
         let mut state = self.lock();
-        for name in names {
-            let members = self.copal.is_whole_server(name).then(|| format!("{name}."));
-            let is_meant = |key: &String| key == name || members.as_ref().is_some_and(|start| key.starts_with(start));
-            state.seen.retain(|key, _| !is_meant(key));
+        for (name, size) in sizes {
+            if let Some(seen) = state.seen.get_mut(&name) {
+                seen.repository_bytes = size;
+            }
         }
-        state.seen.extend(seen.into_iter().map(|seen| (seen.status.name.clone(), seen)));
         state.generation += 1;
-        drop(state);
-        self.judge(&statuses);
+    }
+
+    /// What was found takes the place of what is meant by it; sizes stay until they are asked for again.
+    fn publish(&self, found: &[DatabaseStatus], is_meant: impl Fn(&str) -> bool) {
+        let mut state = self.lock();
+        let seen = found.iter().map(|status| {
+            let repository_bytes = state.seen.get(&status.name).and_then(|seen| seen.repository_bytes);
+            (status.name.clone(), Seen { status: status.clone(), repository_bytes })
+        });
+        let seen: Vec<_> = seen.collect();
+        state.seen.retain(|key, _| !is_meant(key));
+        state.seen.extend(seen);
+        state.generation += 1;
     }
 
     async fn ask(&mut self, names: &[String]) -> Option<Vec<DatabaseStatus>> {
@@ -292,13 +304,6 @@ impl Task {
         };
         self.lock().error = error;
         found
-    }
-
-    async fn size(&self, status: &DatabaseStatus) -> Option<u64> {
-        if status.backups == 0 {
-            return Some(0);
-        }
-        self.copal.stored_bytes(&status.name).await.ok()
     }
 
     /// Tells what is stale, damaged, or well again.
@@ -323,11 +328,12 @@ impl Task {
             }
             if stale || damage.is_some() {
                 self.troubled.insert(status.name.clone());
-            } else if self.troubled.remove(&status.name) || self.lock().generation <= 1 {
+            } else if self.troubled.remove(&status.name) || !self.has_judged {
                 // After a restart, too: nobody knows what was told before.
                 self.runner.tell(RunEvent::Protected { database });
             }
         }
+        self.has_judged = true;
     }
 
     /// The name in the configuration: for a database of a whole server, that server's. Nobody is told of others.
@@ -346,6 +352,15 @@ impl Task {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a database takes in the repository, by its name.
+async fn size(copal: Copal, status: DatabaseStatus) -> (String, Option<u64>) {
+    let bytes = match status.backups {
+        0 => Some(0),
+        _ => copal.stored_bytes(&status.name).await.ok(),
+    };
+    (status.name, bytes)
 }
 
 fn is_stale(status: &DatabaseStatus) -> bool {

@@ -9,13 +9,14 @@
 //! they may meet in a backup or a prune of the same database the repository itself keeps apart.
 
 mod live;
+mod state;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use copal::schedule::{self, Missed, Planner, Policy, Run, RunKind};
+use copal::schedule::{Missed, Planner, Policy, Run, RunKind};
 use copal::{Copal, RestoreOptions, Settings, VerifyOptions};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,9 +26,10 @@ use tokio::time::Instant;
 
 pub use live::{LiveRun, Stopping};
 
-use crate::history::{Newest, NewestRuns, Past, Recorder};
+use crate::history::{Past, Recorder};
 use crate::run::{Ending, RunId, RunRecord, TaskKind, to_millisecond};
 use live::Live;
+use state::{Running, State, lock};
 use work::{Assignment, Task, Worked};
 
 /// The longest sleep.
@@ -315,79 +317,6 @@ impl Runner {
     }
 }
 
-/// What the loop writes and others look at.
-#[derive(Debug)]
-struct State {
-    planner: Planner,
-    newest: NewestRuns,
-    running: BTreeMap<RunId, Running>,
-    last_id: i64,
-    /// The configured databases, in order.
-    names: Vec<String>,
-    generation: u64,
-}
-
-#[derive(Debug)]
-struct Running {
-    record: RunRecord,
-    /// Whether the planner waits for its end.
-    is_planned: bool,
-    live: Arc<Live>,
-    began: Instant,
-}
-
-impl State {
-    fn configure(&mut self, settings: RunnerSettings, now: Timestamp) -> Copal {
-        let RunnerSettings { settings, policies, limit } = settings;
-        self.generation += 1;
-        self.names = policies.keys().cloned().collect();
-        let with_past = policies.into_iter().map(|(name, policy)| {
-            let history = schedule::History {
-                backup: self.past(&name, RunKind::Backup),
-                drill: self.past(&name, RunKind::Drill),
-            };
-            (name, (policy, history))
-        });
-        let databases = with_past.collect();
-        self.planner.configure(databases, limit, now);
-        Copal::new(settings)
-    }
-
-    fn lane(&self, database: &str, kind: TaskKind) -> Option<&Newest> {
-        self.newest.get(&(database.to_owned(), kind))
-    }
-
-    fn past(&self, database: &str, kind: RunKind) -> schedule::Past {
-        let Some(newest) = self.lane(database, kind.into()) else { return schedule::Past::default() };
-        let started = |run: &Option<RunRecord>| run.as_ref().map(|run| run.started);
-        schedule::Past { last_start: started(&newest.run), last_success: started(&newest.success) }
-    }
-
-    fn failures(&self, database: &str, kind: TaskKind) -> u32 {
-        let newest = self.lane(database, kind).and_then(|newest| newest.run.as_ref());
-        newest.map_or(0, |run| run.consecutive_failures)
-    }
-
-    fn database(&self, name: &str) -> DatabaseStatus {
-        let running = self.running.iter().find(|(_, running)| running.is_planned && running.record.database == name);
-        let lane = |kind: RunKind| {
-            let Newest { run, success } = self.lane(name, kind.into()).cloned().unwrap_or_default();
-            LaneStatus {
-                consecutive_failures: self.failures(name, kind.into()),
-                newest: run,
-                newest_success: success,
-                next: self.planner.next_regular(name, kind),
-            }
-        };
-        DatabaseStatus {
-            name: name.to_owned(),
-            running: running.map(|(id, _)| *id),
-            backup: lane(RunKind::Backup),
-            drill: lane(RunKind::Drill),
-        }
-    }
-}
-
 /// A run has ended.
 struct Finished(RunId, Worked);
 
@@ -611,8 +540,4 @@ impl Loop {
         // Nobody may listen.
         let _ = self.events.send(event);
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
