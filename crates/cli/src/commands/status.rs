@@ -103,35 +103,48 @@ impl Runs {
     }
 }
 
-/// The runs of every database by the daemon of this configuration; none if there is none.
+/// The runs of every database by the daemon of this configuration; none if there is none. What troubles the daemon itself is
+/// said at once.
 async fn ask_daemon(session: &Session, configuration: &Configuration) -> BTreeMap<String, Runs> {
     let is_named = session.environment.get("COPAL_DAEMON").is_some();
     if configuration.databases.is_empty() && !is_named {
         return BTreeMap::new();
     }
+    let output = &session.output;
     match try_ask_daemon(session, configuration, is_named).await {
-        Ok(runs) => runs,
-        Err(error) if is_named => {
-            session.output.warning(&format!("the daemon does not tell how its runs do: {error}"));
-            BTreeMap::new()
+        Ok((runs, troubles)) => {
+            troubles.iter().for_each(|trouble| output.notice(trouble));
+            return runs;
         }
-        Err(error) => {
-            if session.output.is_verbose() {
-                session.output.notice(&format!("without a daemon: {error}"));
-            }
-            BTreeMap::new()
-        }
+        Err(error) if is_named => output.warning(&format!("the daemon does not tell how its runs do: {error}")),
+        Err(error) if output.is_verbose() => output.notice(&format!("without a daemon: {error}")),
+        Err(_) => {}
     }
+    BTreeMap::new()
 }
 
 async fn try_ask_daemon(
     session: &Session,
     configuration: &Configuration,
     is_named: bool,
-) -> Result<BTreeMap<String, Runs>> {
+) -> Result<(BTreeMap<String, Runs>, Vec<String>)> {
     #[derive(Deserialize)]
     struct Daemon {
         configuration: Option<String>,
+        configuration_error: Option<String>,
+        history: History,
+    }
+    #[derive(Deserialize)]
+    struct History {
+        error: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Notifiers {
+        notifiers: BTreeMap<String, Notifier>,
+    }
+    #[derive(Deserialize)]
+    struct Notifier {
+        last_error: Option<String>,
     }
     #[derive(Deserialize)]
     struct Named {
@@ -148,10 +161,16 @@ async fn try_ask_daemon(
     // Another daemon may have databases of the same names.
     let ours = configuration.path.as_ref().and_then(|path| std::path::absolute(path).ok());
     if !is_named && daemon.configuration.map(Into::into) != ours {
-        return Ok(BTreeMap::new());
+        return Ok(Default::default());
     }
     let all: All = client.ask(Method::GET, &["api", "databases"]).await?;
-    Ok(all.databases.into_iter().map(|named| (named.name, named.runs)).collect())
+    let Notifiers { notifiers } = client.ask(Method::GET, &["api", "notifiers"]).await?;
+    let failing = notifiers.into_iter().filter_map(|(name, notifier)| {
+        Some(format!("the notifier {name} cannot be reached: {}", notifier.last_error?))
+    });
+    let refused = daemon.configuration_error.map(|error| format!("the daemon goes by an older configuration: {error}"));
+    let troubles = failing.chain(refused).chain(daemon.history.error).collect();
+    Ok((all.databases.into_iter().map(|named| (named.name, named.runs)).collect(), troubles))
 }
 
 fn render(statuses: &[Shown], style: Style) -> String {
