@@ -89,6 +89,7 @@ fn drill(run: &RunRecord, host: &str, told: &mut Told) {
     match run.ending {
         Some(Ending::Success) => {
             told.over = [Event::DrillFailed, Event::Damage].map(|event| (name.clone(), event)).to_vec();
+            told.recovered = Some(about(run, Event::Recovered, host, format!("The drill of {name} succeeded again")));
         }
         Some(ending) if ending.is_failure() && run.facts.damaged > 0 => {
             told.notices.push(about(run, Event::Damage, host, format!("A backup of {name} is damaged")));

@@ -22,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavio
 
 pub use recorder::{HistoryStatus, Past, Recorder};
 
+use crate::lock::create_private;
 use crate::run::{Ending, RunId, RunRecord, TaskKind};
 
 /// The name of the file.
@@ -139,7 +140,7 @@ impl History {
     fn open_again(folder: &Path, now: Timestamp, own: RunId) -> Result<Opened> {
         let path = folder.join(FILE_NAME);
         let failed = |problem: String| HistoryError { path: path.clone(), problem, is_damage: false };
-        fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        create_private(folder).map_err(|error| failed(error.to_string()))?;
         let (mut history, warning) = match Self::try_open(&path) {
             Ok(history) => (history, None),
             Err(error) if error.is_damage => {

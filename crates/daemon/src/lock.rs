@@ -27,7 +27,7 @@ impl StateLock {
     /// Takes the folder, which is created if it is not there.
     pub fn take(folder: &Path) -> Result<Self, StateLockError> {
         let impossible = |error| StateLockError::Impossible(folder.display().to_string(), error);
-        std::fs::create_dir_all(folder).map_err(impossible)?;
+        create_private(folder).map_err(impossible)?;
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(folder.join(FILE_NAME)).map_err(impossible)?;
         match file.try_lock() {
@@ -36,6 +36,15 @@ impl StateLock {
             Err(TryLockError::Error(error)) => Err(impossible(error)),
         }
     }
+}
+
+/// Makes a folder that only its owner may look into; one that is there stays as it is.
+pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 #[cfg(test)]
@@ -50,6 +59,11 @@ mod tests {
         assert!(matches!(StateLock::take(&folder), Err(StateLockError::Held(_))));
         drop(first);
         StateLock::take(&folder).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        }
         std::fs::write(home.path().join("file"), "").unwrap();
         assert!(matches!(StateLock::take(&home.path().join("file")), Err(StateLockError::Impossible(..))));
     }

@@ -193,12 +193,13 @@ impl Task {
             | RunEvent::Protected { database } => database,
             RunEvent::Reloaded => return,
         };
-        let Some(route) = self.settings.routes.get(database) else { return };
+        let Some(route) = self.settings.routes.get(database).cloned() else { return };
         let next = self.runner.next_regular(database, RunKind::Backup);
         let what = notices(event, &self.settings.host, next);
-        for name in route {
+        for name in &route {
             let Some(spacing) = self.spacings.get_mut(name) else { continue };
             let before = spacing.told().clone();
+            let was_in_trouble = spacing.is_in_trouble(database);
             let mut is_over = false;
             for (database, event) in &what.over {
                 is_over |= spacing.over(database, *event);
@@ -207,14 +208,29 @@ impl Task {
                 self.outbox.push(name, notice.clone(), now);
             }
             for notice in &what.notices {
-                if spacing.decide(notice, now) {
-                    self.outbox.push(name, notice.clone(), now);
+                let mut notice = notice.clone();
+                if notice.event == Event::Success && was_in_trouble {
+                    // It had not failed, but was missed or stale.
+                    notice.event = Event::Recovered;
+                }
+                if spacing.decide(&notice, now) {
+                    self.outbox.push(name, notice, now);
                 }
             }
             if *spacing.told() != before {
-                self.runner.recorder().record_told(name, Some(spacing.told().clone()));
+                self.keep(name);
             }
         }
+    }
+
+    /// Keeps what a notifier was told. What waits to be sent may be lost with the daemon, so it is not kept as told.
+    fn keep(&self, name: &str) {
+        let Some(spacing) = self.spacings.get(name) else { return };
+        let mut told = spacing.told().clone();
+        for notice in self.outbox.unsent(name) {
+            told.forget(&notice.database, notice.event);
+        }
+        self.runner.recorder().record_told(name, Some(told));
     }
 
     fn hear_rest(&mut self, events: &mut broadcast::Receiver<RunEvent>) {
@@ -245,7 +261,10 @@ impl Task {
     fn sent(&mut self, sent: Result<Sent, tokio::task::JoinError>) {
         let now = Timestamp::now();
         match sent {
-            Ok((ticket, Ok(()))) => self.outbox.sent(&ticket, now),
+            Ok((ticket, Ok(()))) => {
+                self.outbox.sent(&ticket, now);
+                self.keep(ticket.notifier());
+            }
             Ok((ticket, Err(error))) => {
                 tracing::warn!(%error, "a notice was not delivered");
                 self.outbox.failed(&ticket, &error, now);

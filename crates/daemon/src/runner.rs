@@ -198,12 +198,16 @@ impl Runner {
             running: BTreeMap::new(),
             last_id: past.last_id.map_or(0, |id| id.0),
             names: Vec::new(),
+            changed: BTreeMap::new(),
             generation: 0,
         };
         let copal = state.configure(settings, Timestamp::now());
         for (database, since) in past.changed {
             // The time of the report, so that the minimum interval counts from the run before it.
-            state.planner.changed(&database, since.min(Timestamp::now()));
+            let since = since.min(Timestamp::now());
+            if state.planner.changed(&database, since) {
+                state.changed.insert(database, since);
+            }
         }
         let state = Arc::new(Mutex::new(state));
         let (begin, begun) = watch::channel(false);
@@ -379,9 +383,6 @@ impl Loop {
             RunKind::Drill => Task::Drill,
         };
         self.start(record, task, time_limit, true);
-        if kind == RunKind::Backup {
-            self.recorder.record_changed(&database, None);
-        }
     }
 
     fn start_job(&mut self, database: &str, job: Job, now: Timestamp) -> Result<RunId, Refused> {
@@ -451,6 +452,14 @@ impl Loop {
         if ending == Ending::Success {
             lane.success = Some(record.clone());
         }
+        if ending == Ending::Success && record.kind == TaskKind::Backup {
+            // A change that was reported since it began is not in it.
+            let is_in_it = state.changed.get(&record.database).is_some_and(|reported| *reported <= record.started);
+            if is_in_it {
+                state.changed.remove(&record.database);
+                self.recorder.record_changed(&record.database, None);
+            }
+        }
         if is_planned {
             state.planner.ended(&record.database, ending.outcome(), now);
         }
@@ -482,6 +491,7 @@ impl Loop {
             Command::Changed(database, reply) => {
                 let is_known = state.planner.changed(&database, now);
                 if is_known {
+                    state.changed.insert(database.clone(), to_millisecond(now));
                     self.recorder.record_changed(&database, Some(now));
                 }
                 reply.send(known(is_known, Refused::UnknownDatabase))

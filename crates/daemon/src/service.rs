@@ -254,15 +254,27 @@ impl Reloader {
 }
 
 /// What tells one version of the configuration's files from another.
-type Stamps = Vec<Option<(u64, SystemTime)>>;
+type Stamps = Vec<Option<Stamp>>;
 
-/// Of the file and of the `.env` beside it.
+/// Of the file, of the `.env` beside it, and of the API's certificate, which is renewed now and then.
 fn stamps(loaded: &Loaded) -> Stamps {
     let Some(path) = &loaded.configuration.path else { return Stamps::new() };
-    let files: [PathBuf; 2] = [path.clone(), path.with_file_name(".env")];
-    let stamp = |file: &PathBuf| {
-        let metadata = std::fs::metadata(file).ok()?;
-        Some((metadata.len(), metadata.modified().ok()?))
+    let mut files: Vec<PathBuf> = vec![path.clone(), path.with_file_name(".env")];
+    files.extend(loaded.configuration.daemon.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
+    files.iter().map(|file| stamp(file)).collect()
+}
+
+/// Length, modification time, and on Unix inode and the time of the last change of any kind, which nobody can set.
+type Stamp = (u64, SystemTime, [i64; 3]);
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(file).ok()?;
+    #[cfg(unix)]
+    let more = {
+        use std::os::unix::fs::MetadataExt;
+        [metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
     };
-    files.iter().map(stamp).collect()
+    #[cfg(not(unix))]
+    let more = [0; 3];
+    Some((metadata.len(), metadata.modified().ok()?, more))
 }

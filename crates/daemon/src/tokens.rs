@@ -35,9 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub enum Role {
     /// Looks.
     Viewer,
-    /// Runs things.
+    /// Starts and cancels runs, pins, and restores to new places.
     Operator,
-    /// Changes how the daemon works.
+    /// Replaces databases by restores.
     Admin,
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use copal::schedule::{Policy, Retries, RunKind, RunReason};
 use copal::{Copal, ErrorKind, InitOptions, PassphraseSource, Settings};
-use copal_daemon::{Ending, HISTORY_FILE, History, Recorder, Refused, RunEvent, RunFilter, Runner, Stopped, TaskKind};
+use copal_daemon::{
+    Ending, HISTORY_FILE, History, Job, Recorder, Refused, RunEvent, RunFilter, Runner, Stopped, TaskKind,
+};
 use home::{Home, PATIENCE, ended, every_second, next, started};
 use jiff::Timestamp;
 
@@ -231,5 +233,78 @@ async fn a_damaged_history_stops_nothing() {
     let (runner, mut events) = home.start(1);
     assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
     assert!(runner.recorder().status().error.is_some());
+    runner.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reported_change_waits_until_a_backup_has_it() {
+    let mut home = Home::new().await;
+    let retries = Retries { most: 0, ..Retries::default() };
+    home.add("shop", 10, Policy { catch_up: false, retries, ..Policy::default() });
+    let away = home.path("shop.away");
+    std::fs::rename(home.path("shop"), &away).unwrap();
+    let (runner, mut events) = home.start(2);
+    runner.changed("shop").await.unwrap();
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::TransientFailure));
+    assert_eq!(runner.stop(PATIENCE).await, Stopped::default());
+
+    // Neither the failure nor the end of the daemon has made it undone.
+    std::fs::rename(&away, home.path("shop")).unwrap();
+    let (runner, mut events) = home.start(2);
+    let run = ended(&mut events).await;
+    assert_eq!((run.reason, run.ending), (RunReason::Changed, Some(Ending::Success)), "{run:?}");
+    runner.stop(PATIENCE).await;
+    let (_, past) = Recorder::start(Some(home.state()), Timestamp::now());
+    assert!(past.changed.is_empty(), "{past:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_was_replaced_is_noticed() {
+    let mut home = Home::new().await;
+    home.settings.passphrase = PassphraseSource::Known(copal::Secret::new("first"));
+    let repository = std::path::PathBuf::from(&home.settings.repository);
+    std::fs::remove_dir_all(&repository).unwrap();
+    let encrypt = || InitOptions { encrypt: true, ..InitOptions::default() };
+    Copal::new(home.settings.clone()).init(encrypt()).await.unwrap();
+    home.add("shop", 10, Policy::default());
+    let (runner, mut events) = home.start(2);
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    assert_eq!(ended(&mut events).await.ending, Some(Ending::Success));
+    // Another one in its place, with another key.
+    std::fs::remove_dir_all(&repository).unwrap();
+    Copal::new(home.settings.clone()).init(encrypt()).await.unwrap();
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    let run = ended(&mut events).await;
+    assert_eq!(run.ending, Some(Ending::Success), "{run:?}");
+    let all = copal::VerifyOptions::default();
+    let outcomes =
+        Copal::new(home.settings.clone()).verify(Some("shop"), all, &copal::Context::silent()).await.unwrap();
+    assert!(outcomes[0].verified && outcomes[0].damaged.is_empty(), "{outcomes:?}");
+    runner.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_and_a_restore_run_beside_the_planner() {
+    let mut home = Home::new().await;
+    home.add("shop", 10, Policy::default());
+    let (runner, mut events) = home.start(1);
+    runner.request("shop", RunKind::Backup).await.unwrap();
+    ended(&mut events).await;
+    let id = runner.job("shop", Job::Verify(copal::VerifyOptions::default())).await.unwrap();
+    let run = ended(&mut events).await;
+    assert_eq!((run.id, run.kind, run.ending), (id, TaskKind::Verify, Some(Ending::Success)), "{run:?}");
+    let to = home.path("copy");
+    let options = copal::RestoreOptions { to: Some(to.display().to_string()), ..copal::RestoreOptions::default() };
+    runner.job("shop", Job::Restore(Box::new(options.clone()))).await.unwrap();
+    let run = ended(&mut events).await;
+    assert_eq!((run.kind, run.ending), (TaskKind::Restore, Some(Ending::Success)), "{run:?}");
+    assert!(run.facts.target.unwrap().ends_with("copy.db") && to.exists());
+    // A target that is there stays as it is.
+    std::fs::write(&to, "mine").unwrap();
+    runner.job("shop", Job::Restore(Box::new(options))).await.unwrap();
+    let run = ended(&mut events).await;
+    let error = run.error.unwrap();
+    assert!(error.kind == "exists" && error.message.contains("\"replace\": true"), "{error:?}");
+    assert_eq!(std::fs::read(&to).unwrap(), b"mine");
     runner.stop(PATIENCE).await;
 }

@@ -35,7 +35,7 @@ pub struct Notice {
     pub consecutive_failures: u32,
     /// The backup that was made, or found damaged.
     pub backup: Option<BackupFacts>,
-    /// The class of the error, `storage` for instance.
+    /// The class of the error, `unavailable` for instance.
     pub error_kind: Option<String>,
     /// When the next backup is due.
     pub next_run: Option<Timestamp>,
@@ -48,9 +48,9 @@ pub struct BackupFacts {
     pub id: String,
     /// The size of the database.
     pub logical_bytes: Option<u64>,
-    /// What was new, before compression.
+    /// What the backup added to the repository.
     pub added_bytes: Option<u64>,
-    /// What the repository grew by.
+    /// What all objects take that restoring it reads.
     pub stored_bytes: Option<u64>,
     /// How long it took, in seconds.
     pub duration_seconds: Option<f64>,

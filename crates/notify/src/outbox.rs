@@ -43,6 +43,13 @@ pub struct Ticket {
     number: u64,
 }
 
+impl Ticket {
+    /// The notifier whose notice it is.
+    pub fn notifier(&self) -> &str {
+        &self.notifier
+    }
+}
+
 /// A notice to send now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parcel {
@@ -195,6 +202,14 @@ impl Outbox {
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let idle = self.queues.values().filter(|queue| queue.under_way.is_none() && !queue.waiting.is_empty());
         idle.map(|queue| queue.pause(&self.options, now).unwrap_or(now)).min()
+    }
+
+    /// What a notifier was not sent yet.
+    pub fn unsent(&self, notifier: &str) -> impl Iterator<Item = &Notice> {
+        let queue = self.queues.get(notifier);
+        let waiting = queue.into_iter().flat_map(|queue| &queue.waiting);
+        let under_way = queue.and_then(|queue| queue.under_way.as_ref()).map(|(_, waiting)| waiting);
+        waiting.chain(under_way).map(|waiting| &waiting.notice)
     }
 
     /// How each notifier does that was ever used.

@@ -59,6 +59,28 @@ struct Repeats {
     last: Timestamp,
 }
 
+impl Told {
+    /// Takes back that this was told.
+    pub fn forget(&mut self, database: &str, event: Event) {
+        self.end(database, &[event]);
+    }
+
+    /// Whether any of these was told.
+    fn end(&mut self, database: &str, events: &[Event]) -> bool {
+        let Some(told) = self.0.get_mut(database) else { return false };
+        let before = told.0.len();
+        told.0.retain(|event, _| !events.contains(event));
+        let ended = told.0.len() < before;
+        if told.0.is_empty() {
+            self.0.remove(database);
+        }
+        ended
+    }
+}
+
+/// What a success of a backup ends.
+const TROUBLES: [Event; 3] = [Event::Failure, Event::Missed, Event::Stale];
+
 /// Decides for one notifier.
 #[derive(Clone, Debug)]
 pub struct Spacing {
@@ -90,7 +112,7 @@ impl Spacing {
             Event::Test => true,
             Event::Start => wanted && self.options.every_time,
             Event::Success | Event::Recovered => {
-                let had_trouble = self.end(database, &[Event::Failure, Event::Missed, Event::Stale]);
+                let had_trouble = self.told.end(database, &TROUBLES);
                 let as_success = self.options.every_time || self.options.on.contains(&Event::Success);
                 as_success || (wanted && event == Event::Recovered && had_trouble)
             }
@@ -104,7 +126,13 @@ impl Spacing {
     /// Ends a trouble that no success of a backup ends: a drill succeeded, a verification found nothing. Answers whether it
     /// was told.
     pub fn over(&mut self, database: &str, event: Event) -> bool {
-        self.end(database, &[event])
+        self.told.end(database, &[event])
+    }
+
+    /// Whether it was told of a trouble that a success of a backup ends.
+    pub fn is_in_trouble(&self, database: &str) -> bool {
+        let told = self.told.0.get(database);
+        told.is_some_and(|told| told.0.keys().any(|event| TROUBLES.contains(event)))
     }
 
     /// Whether the notifier wants to be told of such an event at all.
@@ -115,18 +143,6 @@ impl Spacing {
     /// Forgets all but these databases.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.told.0.retain(|database, _| is_kept(database));
-    }
-
-    /// Whether any of these was told.
-    fn end(&mut self, database: &str, events: &[Event]) -> bool {
-        let Some(told) = self.told.0.get_mut(database) else { return false };
-        let before = told.0.len();
-        told.0.retain(|event, _| !events.contains(event));
-        let ended = told.0.len() < before;
-        if told.0.is_empty() {
-            self.told.0.remove(database);
-        }
-        ended
     }
 
     fn is_due(&mut self, database: &str, event: Event, now: Timestamp) -> bool {

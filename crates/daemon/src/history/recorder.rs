@@ -78,6 +78,7 @@ impl Recorder {
             folder: folder.map(Path::to_owned),
             history: None,
             status: Arc::clone(&status),
+            failure: None,
             pending: Pending::default(),
             own: RunId(now.as_millisecond()),
         };
@@ -154,6 +155,8 @@ struct Writer {
     folder: Option<PathBuf>,
     history: Option<History>,
     status: Arc<Mutex<HistoryStatus>>,
+    /// Why there is none.
+    failure: Option<HistoryError>,
     pending: Pending,
     /// Runs from this one on are of this daemon.
     own: RunId,
@@ -266,8 +269,10 @@ impl Writer {
 
     fn runs(&mut self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
         let Some(history) = &mut self.history else {
-            let problem = self.status().error.clone().unwrap_or_else(|| "there is no state folder".to_owned());
-            return Err(unavailable(self.folder.clone().unwrap_or_default(), problem));
+            return Err(match &self.failure {
+                Some(error) => unavailable(error.path.clone(), &*error.problem),
+                None => unavailable(PathBuf::new(), "there is no state folder"),
+            });
         };
         history.runs(filter)
     }
@@ -280,12 +285,18 @@ impl Writer {
     }
 
     fn failed(&mut self, error: HistoryError) {
-        tracing::warn!(%error, "the history of runs cannot be used now");
         // The next attempt opens it again, and sets it aside if it is damaged.
         self.history = None;
         let pending = self.pending.len();
+        let text = error.to_string();
         let mut status = self.status();
-        (status.error, status.pending) = (Some(error.to_string()), pending);
+        // Said once, and not at every attempt.
+        if status.error.as_ref() != Some(&text) {
+            tracing::warn!("the history of runs cannot be used now: {text}");
+        }
+        (status.error, status.pending) = (Some(text), pending);
+        drop(status);
+        self.failure = Some(error);
     }
 
     fn status(&self) -> std::sync::MutexGuard<'_, HistoryStatus> {

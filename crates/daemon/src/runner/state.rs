@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) last_id: i64,
     /// The configured databases, in order.
     pub(super) names: Vec<String>,
+    /// When a change was last reported that no successful backup has followed yet.
+    pub(super) changed: BTreeMap<String, Timestamp>,
     pub(super) generation: u64,
 }
 

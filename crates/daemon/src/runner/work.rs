@@ -177,7 +177,10 @@ async fn restore(
     context: &Context,
     facts: &mut RunFacts,
 ) -> Result<(), Failure> {
-    let outcome = copal.restore(database, options.clone(), context).await.map_err(|error| Failure::of(&error))?;
+    let outcome = copal.restore(database, options.clone(), context).await.map_err(|error| match error.kind() {
+        ErrorKind::Exists => Failure::of(&error.with_hint("\"replace\": true replaces it")),
+        _ => Failure::of(&error),
+    })?;
     facts.backup = Some(outcome.backup.id.to_string());
     facts.logical_bytes = Some(outcome.backup.logical_bytes);
     facts.target = Some(outcome.target);

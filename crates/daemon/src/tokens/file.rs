@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Hash, Role, TokenError, TokenInfo, hash};
+use crate::lock::create_private;
 
 const PREFIX: &str = "copal_";
 const ALGORITHM: &str = "sha256:";
@@ -145,7 +146,7 @@ impl TokenFile {
         let take = || {
             let lock = beside(&self.path, ".lock");
             if let Some(folder) = lock.parent() {
-                std::fs::create_dir_all(folder)?;
+                create_private(folder)?;
             }
             let file = private(OpenOptions::new().write(true).create(true).truncate(false)).open(lock)?;
             file.lock()?;

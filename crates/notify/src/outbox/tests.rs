@@ -35,8 +35,10 @@ fn a_notice_goes_out_once() {
     let parcel = one(&mut outbox, 0);
     assert_eq!((parcel.notifier.as_str(), parcel.notice.event), ("ops", Event::Failure));
     assert_eq!((outbox.due(at(0)), outbox.next_due(at(0))), (vec![], None), "under way");
-    assert_eq!(outbox.status()["ops"].waiting, 1);
+    assert_eq!((outbox.status()["ops"].waiting, outbox.unsent("ops").count()), (1, 1));
+    assert_eq!((parcel.ticket.notifier(), outbox.unsent("other").count()), ("ops", 0));
     outbox.sent(&parcel.ticket, at(1));
+    assert_eq!(outbox.unsent("ops").count(), 0);
     let expected = NotifierStatus { last_sent: Some(at(1)), ..NotifierStatus::default() };
     assert_eq!(outbox.status()["ops"], expected);
     // Reported twice.

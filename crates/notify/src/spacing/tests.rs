@@ -125,3 +125,17 @@ fn what_was_told_outlives_a_restart() {
     assert!(decide(&mut spacing, Event::Recovered, 0, 60));
     assert_eq!(spacing.told(), &Told::default());
 }
+
+#[test]
+fn what_is_taken_back_is_told_again() {
+    let mut spacing = Spacing::new(SpacingOptions::default());
+    assert!(!spacing.is_in_trouble("shop"));
+    assert!(decide(&mut spacing, Event::Failure, 1, 0) && decide(&mut spacing, Event::Damage, 0, 0));
+    assert!(spacing.is_in_trouble("shop"));
+    let mut told = spacing.told().clone();
+    told.forget("shop", Event::Failure);
+    told.forget("other", Event::Failure);
+    let mut spacing = Spacing::with_told(SpacingOptions::default(), told);
+    assert!(!spacing.is_in_trouble("shop"), "damage is no trouble that a backup ends");
+    assert!(decide(&mut spacing, Event::Failure, 2, 1) && !decide(&mut spacing, Event::Damage, 0, 1));
+}
