@@ -53,7 +53,9 @@ fn run_async(session: &Session, command: &Command) -> copal::Result<()> {
     })?;
     let cancel = session.cancel.clone();
     let result = runtime.block_on(async {
-        let mut interrupted = signals::listen(cancel, session.output.clone());
+        // The daemon says it in its log.
+        let output = (!matches!(command, Command::Serve(_))).then(|| session.output.clone());
+        let mut interrupted = signals::listen(cancel, output);
         tokio::select! {
             result = dispatch(session, command) => result,
             () = signals::wait(&mut interrupted), if !command.stops_itself() => Err(interrupted_error()),

@@ -11,8 +11,8 @@ use crate::prompt;
 /// The exit code of an interrupted command.
 const INTERRUPTED: i32 = 130;
 
-/// Listens from now on; the receiver turns true at the first signal.
-pub(crate) fn listen(cancel: CancelToken, output: Arc<Output>) -> watch::Receiver<bool> {
+/// Listens from now on; the receiver turns true at the first signal, of which the user is told by `output`.
+pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         let Some(mut signals) = Signals::new() else { return };
@@ -23,7 +23,9 @@ pub(crate) fn listen(cancel: CancelToken, output: Arc<Output>) -> watch::Receive
                 std::process::exit(INTERRUPTED);
             }
             cancel.cancel();
-            output.notice("Interrupted: stopping at a safe place; once more to stop at once");
+            if let Some(output) = &output {
+                output.notice("Interrupted: stopping at a safe place; once more to stop at once");
+            }
             let _ = sender.send(true);
         }
     });

@@ -117,7 +117,7 @@ impl Configuration {
         let root = document.parse()?;
         let top = Table::whole(&document, &root);
         top.only(&KEYS)?;
-        let notifiers = notifier::read_all(&top)?;
+        let notifiers = notifier::read_all(&top, &base)?;
         Ok(Self {
             path: Some(path.to_owned()),
             repository: RepositoryConfiguration::read(&top, &base)?,

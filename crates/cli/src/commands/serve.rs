@@ -47,6 +47,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
             .with_hint("name one in copal.toml; copal init -d sqlite:app.db writes that file"));
     }
     log::start(first.daemon.log, session.options.verbose)?;
+    // Whoever says early that the file has changed must not end the daemon by it.
+    let hangups = Hangups::new();
     let mut options = session.options.clone();
     // What was found is what is read again, even if a file appears elsewhere.
     options.config = options.config.or_else(|| std::path::absolute(first.path.as_ref()?).ok());
@@ -58,7 +60,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let daemon = Daemon::start(loaded, load, &host()).await?;
     tracing::info!("listening on {}://{}", daemon.scheme(), daemon.address());
     tell_systemd(&[NotifyState::Ready]);
-    watch(&daemon, session).await;
+    watch(&daemon, hangups, session).await;
     tell_systemd(&[NotifyState::Stopping]);
     tracing::info!("stopping: runs under way may finish within the grace period");
     let stopped = daemon.stop().await;
@@ -105,7 +107,9 @@ impl Loader {
 /// by the runs themselves.
 async fn open_repository(loaded: &Loaded) -> Result<()> {
     let copal = Copal::new(loaded.settings.clone());
-    let opened = tokio::time::timeout(FIRST_LOOK, copal.check_repository()).await;
+    // Whoever types a passphrase takes their time.
+    let patience = if prompt::is_possible() { Duration::MAX } else { FIRST_LOOK };
+    let opened = tokio::time::timeout(patience, copal.check_repository()).await;
     match opened {
         Ok(Ok(())) => {}
         Ok(Err(error)) if matches!(error.kind().exit_code(), 2 | 4) => return Err(error),
@@ -122,8 +126,7 @@ async fn open_repository(loaded: &Loaded) -> Result<()> {
 }
 
 /// Until the user wants to stop: reloads on SIGHUP, and keeps systemd's watchdog quiet as long as the daemon is alive.
-async fn watch(daemon: &Daemon, session: &Session) {
-    let mut hangups = Hangups::new();
+async fn watch(daemon: &Daemon, mut hangups: Hangups, session: &Session) {
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -12,8 +12,8 @@ use crate::session::Session;
 
 /// Manage the tokens of the daemon's HTTP API.
 ///
-/// A token lets a program talk to `copal serve`: a viewer looks, an operator also runs things, an admin also changes how
-/// the daemon works. Only hashes are kept, in `[daemon] tokens_file`, else in tokens.toml in the state folder. A daemon
+/// A token lets a program talk to `copal serve`: a viewer looks, an operator also starts and cancels runs and
+/// restores to new places, an admin also replaces databases. Only hashes are kept, in `[daemon] tokens_file`, else in tokens.toml in the state folder. A daemon
 /// that runs with the same configuration goes by them a second later.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use super::document::Table;
 use super::nearest::nearest;
+use super::place::Base;
 use crate::Result;
 
 /// One table `[notify.NAME]`. `Debug` does not show the address, which is often a secret.
@@ -62,12 +64,12 @@ const EVENTS: [(&str, NotifyEvent); 7] = [
 ];
 
 /// Reads every `[notify.NAME]`.
-pub(super) fn read_all(top: &Table<'_>) -> Result<BTreeMap<String, Notifier>> {
+pub(super) fn read_all(top: &Table<'_>, base: &Base) -> Result<BTreeMap<String, Notifier>> {
     let Some(tables) = top.table("notify")? else { return Ok(BTreeMap::new()) };
-    tables.tables()?.into_iter().map(|(name, table)| Ok((name, read(&table)?))).collect()
+    tables.tables()?.into_iter().map(|(name, table)| Ok((name, read(&table, base)?))).collect()
 }
 
-fn read(table: &Table<'_>) -> Result<Notifier> {
+fn read(table: &Table<'_>, base: &Base) -> Result<Notifier> {
     let known: Vec<_> = CHANNELS.into_iter().chain(["on", "after"]).collect();
     table.only(&known)?;
     let mut channels = CHANNELS.into_iter().filter(|channel| table.has(channel));
@@ -75,7 +77,7 @@ fn read(table: &Table<'_>) -> Result<Notifier> {
         let error = table.error(table.offset, "exactly one channel is needed");
         return Err(error.with_hint(format!("one of {}", CHANNELS.join(", "))));
     };
-    let address = table.value(channel)?.ok_or_else(|| table.error(table.offset, "the channel is empty"))?;
+    let mut address = table.value(channel)?.ok_or_else(|| table.error(table.offset, "the channel is empty"))?;
     let shape_is_good = match (&address, channel) {
         (toml::Value::String(text), "webhook" | "slack" | "discord" | "healthcheck") => text.contains("://"),
         (toml::Value::String(text), "ntfy" | "exec") => !text.trim().is_empty(),
@@ -91,6 +93,10 @@ fn read(table: &Table<'_>) -> Result<Notifier> {
             _ => "a URL or a table",
         };
         return Err(table.error(table.offset, format!("\"{channel}\" must be {expected}")));
+    }
+    // A path is meant from the folder of the file that names it.
+    if let Some(toml::Value::String(ca)) = address.as_table_mut().and_then(|options| options.get_mut("ca")) {
+        *ca = base.path(Path::new(ca)).display().to_string();
     }
     let events = table.texts("on")?.into_iter().map(|name| {
         let found = EVENTS.iter().find(|(known, _)| *known == name.value);
