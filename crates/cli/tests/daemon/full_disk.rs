@@ -42,13 +42,37 @@ impl Drop for Disk {
     }
 }
 
+fn configure(home: &Home) {
+    home.database("shop.db", 100);
+    let database = "[databases.shop]\nurl = \"sqlite:shop.db\"\nschedule = \"every 1s\"\n";
+    home.write("copal.toml", &format!("[daemon]\nlisten = \"127.0.0.1:0\"\n{database}"));
+}
+
+#[test]
+fn a_daemon_starts_on_a_full_disk_and_backs_up() {
+    let home = Home::new();
+    let Some(disk) = Disk::mount(&home.path("state"), "size=2m") else { return };
+    configure(&home);
+    disk.fill();
+    let daemon = Daemon::start(&home);
+    until("the history cannot be opened", || daemon.get("/api/status")["history"]["error"].is_string().then_some(()));
+    until("there are backups", || {
+        let listed = home.run(&["list", "shop", "--json"]);
+        (listed.code == 0 && listed.json()["results"].as_array().unwrap().len() > 1).then_some(())
+    });
+    until("it is protected", || (daemon.database("shop")["protected"] == true).then_some(()));
+    disk.make_room();
+    until("there is a history", || daemon.get("/api/status")["history"]["error"].is_null().then_some(()));
+    daemon.backs_up("shop", daemon.newest("shop"));
+    daemon.stop();
+    home.good(&["verify", "shop", "--backup", "all", "--quiet"]);
+}
+
 #[test]
 fn a_full_disk_under_the_history_stops_no_backup() {
     let home = Home::new();
     let Some(disk) = Disk::mount(&home.path("state"), "size=2m") else { return };
-    home.database("shop.db", 100);
-    let database = "[databases.shop]\nurl = \"sqlite:shop.db\"\nschedule = \"every 1s\"\n";
-    home.write("copal.toml", &format!("[daemon]\nlisten = \"127.0.0.1:0\"\n{database}"));
+    configure(&home);
     let daemon = Daemon::start(&home);
     daemon.backs_up("shop", 0);
     let history = || daemon.get("/api/status")["history"].clone();
