@@ -23,6 +23,8 @@ mod process;
 mod reload;
 #[path = "daemon/stop.rs"]
 mod stop;
+#[path = "daemon/systemd.rs"]
+mod systemd;
 #[path = "endurance/writer.rs"]
 mod writer;
 
