@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs
+# Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs
 # and PostgreSQLs to test with. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
 missing=""
 command -v sqlite3 >/dev/null || missing="$missing sqlite3"
+command -v openssl >/dev/null || missing="$missing openssl"
 # An XFS in a file is where clones can be tried; only root can mount it, and without it that test says SKIPPED.
 [ "$(id -u)" != 0 ] || command -v mkfs.xfs >/dev/null || missing="$missing xfsprogs"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
