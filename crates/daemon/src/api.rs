@@ -158,6 +158,7 @@ pub(crate) fn router(api: Api) -> Router {
         .fallback(|| async { Problem::not_found("there is nothing at this address").hint("see /api/docs") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(RequestBodyLimitLayer::new(MOST_BODY))
+        .layer(from_fn(small))
         .layer(from_fn(timely))
         .layer(from_fn(safe_headers))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::panicked().into_response()))
@@ -198,6 +199,16 @@ async fn timely(request: Request, next: Next) -> Response {
     match tokio::time::timeout(TIME_LIMIT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::too_slow().into_response(),
+    }
+}
+
+/// Refuses what is announced to be too large; what turns out to be is cut off further in.
+async fn small(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(axum::http::header::CONTENT_LENGTH);
+    let length = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length.is_some_and(|length| length > MOST_BODY as u64) {
+        true => Problem::too_large(MOST_BODY).into_response(),
+        false => next.run(request).await,
     }
 }
 

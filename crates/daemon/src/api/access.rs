@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use copal::Secret;
 
 use super::Api;
 use super::answer::Problem;
@@ -21,13 +22,22 @@ use crate::tokens::{Role, TokenInfo};
 pub(crate) struct Access {
     role: Role,
     /// None for somebody on this machine while there are no tokens.
-    token: Option<TokenInfo>,
+    token: Option<(TokenInfo, Secret)>,
 }
 
 impl Access {
     /// Who it was, for the log.
     pub(crate) fn who(&self) -> &str {
-        self.token.as_ref().map_or("local", |token| &token.name)
+        self.token.as_ref().map_or("local", |(token, _)| &token.name)
+    }
+
+    /// Whether the same request would still be let in: an answer may go on for days, and a token is removed meanwhile.
+    pub(super) fn is_in_force(&self, api: &Api) -> bool {
+        api.tokens.refresh_if_changed();
+        match &self.token {
+            Some((token, presented)) => api.tokens.find(presented.reveal()).as_ref() == Some(token),
+            None => api.tokens.is_empty(),
+        }
     }
 
     fn require(&self, role: Role) -> Result<(), Problem> {
@@ -67,8 +77,8 @@ fn admit(api: &Api, request: &Request) -> Result<Access, Problem> {
         Some(value) => {
             limits.may_log_in(peer).map_err(limited)?;
             let presented = value.to_str().ok().and_then(bearer);
-            match presented.and_then(|presented| api.tokens.find(presented)) {
-                Some(token) => Access { role: token.role, token: Some(token) },
+            match presented.and_then(|presented| Some((api.tokens.find(presented)?, Secret::new(presented)))) {
+                Some((token, presented)) => Access { role: token.role, token: Some((token, presented)) },
                 None => {
                     limits.check(peer, None, Class::FailedLogin).map_err(limited)?;
                     return Err(Problem::unauthorized("this token is not known"));
@@ -90,7 +100,7 @@ fn admit(api: &Api, request: &Request) -> Result<Access, Problem> {
         return Err(Problem::forbidden("another site must not use this browser for requests"));
     }
     let class = if matches!(*request.method(), Method::GET | Method::HEAD) { Class::Read } else { Class::Write };
-    limits.check(peer, access.token.as_ref().map(|token| token.name.as_str()), class).map_err(limited)?;
+    limits.check(peer, access.token.as_ref().map(|(token, _)| token.name.as_str()), class).map_err(limited)?;
     Ok(access)
 }
 
@@ -123,7 +133,7 @@ async fn access_of(parts: &Parts, role: Role) -> Result<Access, Problem> {
 }
 
 /// Somebody who may look.
-pub(crate) struct Viewer;
+pub(crate) struct Viewer(pub(crate) Access);
 
 /// Somebody who may start and cancel runs.
 pub(crate) struct Operator(pub(crate) Access);
@@ -132,7 +142,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Viewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        access_of(parts, Role::Viewer).await.map(|_| Self)
+        access_of(parts, Role::Viewer).await.map(Self)
     }
 }
 

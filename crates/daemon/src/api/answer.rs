@@ -29,7 +29,8 @@ pub(crate) struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorView {
-    /// The class, as in the JSON of the command line; `unauthorized`, `forbidden` and `too-many-requests` besides.
+    /// The class, as in the JSON of the command line; `unauthorized`, `forbidden`, `too-large` and
+    /// `too-many-requests` besides.
     kind: String,
     /// What happened, one line.
     message: String,
@@ -73,6 +74,11 @@ impl Problem {
     pub(crate) fn too_many(seconds: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "too many requests");
         Self { retry_after: Some(seconds.max(1)), ..problem }
+    }
+
+    pub(crate) fn too_large(most: usize) -> Self {
+        let message = format!("a request has a body of {most} bytes at most");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
     }
 
     pub(crate) fn method_not_allowed() -> Self {

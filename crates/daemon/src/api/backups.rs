@@ -47,7 +47,7 @@ pub(crate) async fn list(
 
 /// Everything about one backup: what `copal show --json` tells.
 #[utoipa::path(get, path = "/api/databases/{name}/backups/{id}", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id")),
+    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
     responses((status = 200, body = Object)))]
 pub(crate) async fn show(
     _: Viewer,
@@ -62,7 +62,7 @@ pub(crate) async fn show(
 
 /// Keeps a backup for ever.
 #[utoipa::path(put, path = "/api/databases/{name}/backups/{id}/pin", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id")),
+    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
     responses((status = 200, body = BackupView)))]
 pub(crate) async fn pin(
     operator: Operator,
@@ -74,7 +74,7 @@ pub(crate) async fn pin(
 
 /// Leaves a backup to the retention again.
 #[utoipa::path(delete, path = "/api/databases/{name}/backups/{id}/pin", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id")),
+    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
     responses((status = 200, body = BackupView)))]
 pub(crate) async fn unpin(
     operator: Operator,

@@ -1,7 +1,6 @@
 //! `/api/databases`: their state, and what can be started for one.
 
 use std::collections::BTreeMap;
-use std::path::Path as FilePath;
 use std::sync::PoisonError;
 
 use axum::Json;
@@ -23,6 +22,9 @@ use super::views::DatabaseView;
 use crate::run::RunId;
 use crate::runner::Job;
 
+/// What follows them is a path, whatever the number of slashes.
+const SCHEMES_OF_FILES: [&str; 3] = ["sqlite", "duckdb", "file"];
+
 /// The list as it was sent last: it stays the same until something happens, and many ask for it again and again.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Option<((u64, u64), Bytes)>);
@@ -37,7 +39,7 @@ pub(crate) struct ListQuery {
     /// Only those with a name after this one.
     after: Option<String>,
     /// At most so many; all if left out.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 4294967295_u32)]
     limit: Option<u32>,
 }
 
@@ -48,6 +50,15 @@ pub(crate) struct DatabasesView {
 }
 
 impl Api {
+    /// Which configured database a target is the place of; the one that is restored if none.
+    fn place_of(&self, target: &str, restored: &str) -> String {
+        // Links are followed, which may take long: not under the lock.
+        let copal = self.lock().copal.clone();
+        let found = copal.configured_name(target);
+        let is_known = self.lock().settings.databases.contains_key(found);
+        if is_known { found.to_owned() } else { restored.to_owned() }
+    }
+
     fn views(&self) -> Vec<DatabaseView> {
         let mut all: BTreeMap<String, (Option<_>, Option<_>)> = BTreeMap::new();
         for runs in self.runner.databases() {
@@ -189,7 +200,7 @@ pub(crate) async fn changed(
 pub(crate) struct VerifyRequest {
     /// `latest`, `all` or a backup's id.
     #[serde(default = "latest")]
-    #[schema(example = "latest")]
+    #[schema(example = "latest", pattern = "^(latest|all|[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4})$")]
     backup: String,
     /// Also restore it to a scratch place and check it there.
     #[serde(default)]
@@ -226,17 +237,17 @@ pub(crate) async fn verify(
 pub(crate) struct RestoreRequest {
     /// `latest` or a backup's id.
     #[serde(default = "latest")]
-    #[schema(example = "latest")]
+    #[schema(example = "latest", pattern = "^(latest|[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4})$")]
     backup: String,
     /// Instead of `backup`: the newest backup that is not later.
     at: Option<Timestamp>,
     /// An absolute path or a URL; the original place if left out.
-    #[schema(example = "sqlite:/tmp/copy.db")]
+    #[schema(example = "sqlite:/tmp/copy.db", min_length = 1)]
     to: Option<String>,
     /// Replace what is there: needs the role `admin` and `confirm`.
     #[serde(default)]
     replace: bool,
-    /// The database's name, typed again; needed to replace.
+    /// The name of the database that is replaced, typed again; needed to replace.
     confirm: Option<String>,
     /// Only look whether it could be done.
     #[serde(default)]
@@ -246,7 +257,8 @@ pub(crate) struct RestoreRequest {
 /// Restores a backup. It needs a token; over an existing database it needs the role `admin`, `replace` and the database's name in
 /// `confirm`, and the new database is complete and checked before it takes the old one's place.
 #[utoipa::path(post, path = "/api/databases/{name}/restore", tag = "databases", request_body = RestoreRequest,
-    params(("name" = String, Path, description = "its name")), responses((status = 202, body = StartedRun)))]
+    params(("name" = String, Path, description = "its name")), responses((status = 202, body = StartedRun)),
+    security(("token" = [])))]
 pub(crate) async fn restore(
     Operator(access): Operator,
     State(api): State<Api>,
@@ -255,9 +267,13 @@ pub(crate) async fn restore(
 ) -> Result<(StatusCode, Json<StartedRun>), Problem> {
     access.require_restore(request.replace)?;
     api.known(&name).await?;
-    if request.replace && request.confirm.as_deref() != Some(name.as_str()) {
-        let message = "to replace a database, its name has to be typed again in \"confirm\"";
-        return Err(Problem::bad_request(message).hint(format!("\"confirm\": {name:?}")));
+    if request.replace {
+        // At another database's place it is that one which is gone afterwards.
+        let replaced = request.to.as_deref().map(|to| api.place_of(to, &name)).unwrap_or_else(|| name.clone());
+        if request.confirm.as_deref() != Some(replaced.as_str()) {
+            let message = "to replace a database, its name has to be typed again in \"confirm\"";
+            return Err(Problem::bad_request(message).hint(format!("\"confirm\": {replaced:?}")));
+        }
     }
     let backup = match (request.backup.as_str(), request.at) {
         ("latest", None) => BackupChoice::Latest,
@@ -277,13 +293,20 @@ pub(crate) async fn restore(
 
 /// A target must not depend on the folder that the daemon was started in.
 fn check_target(to: &str) -> Result<(), Problem> {
-    let source = Source::parse(to).map_err(|error| Problem::bad_request(format!("\"to\": {error}")))?;
-    let is_server = source.reveal_rest().starts_with("//") && source.scheme().is_some();
-    let is_absolute = FilePath::new(&source.file_path()).is_absolute();
-    if is_server || is_absolute {
+    let source =
+        Source::parse(to).map_err(|_| Problem::bad_request("\"to\" is neither a path nor a database's URL"))?;
+    let is_server = source.reveal_rest().starts_with("//")
+        && source.scheme().is_some_and(|scheme| !SCHEMES_OF_FILES.contains(&scheme));
+    if is_server || source.file_path().is_absolute() {
         return Ok(());
     }
-    Err(Problem::bad_request("\"to\" must be an absolute path or a URL"))
+    let problem = Problem::bad_request("\"to\" must be an absolute path or a server's URL");
+    Err(match source.scheme() {
+        Some(scheme) => {
+            problem.hint(format!("as in {scheme}:/absolute/path; behind three slashes it would be relative"))
+        }
+        None => problem,
+    })
 }
 
 pub(super) fn backup_id(text: &str) -> Result<BackupId, Problem> {
@@ -299,14 +322,27 @@ mod tests {
         for to in [
             "/tmp/x.db",
             "sqlite:/tmp/x.db",
-            "sqlite:///tmp/x.db",
+            "sqlite:////tmp/x.db",
             "duckdb:/x",
             "postgres://u@h/db",
             "file:/tmp/x.dump",
         ] {
             assert!(check_target(to).is_ok(), "{to}");
         }
-        for to in ["", "x.db", "../x.db", "sqlite:x.db", "duckdb:../x"] {
+        for to in [
+            "",
+            "x.db",
+            "../x.db",
+            "sqlite:x.db",
+            "duckdb:../x",
+            "sqlite:///tmp/x.db",
+            "sqlite://x.db",
+            "sqlite+aiosqlite:///x.db",
+            "DuckDB:///x",
+            "file://x.dump",
+            "\0",
+            "/tmp/x\0.db",
+        ] {
             assert!(check_target(to).is_err(), "{to}");
         }
     }

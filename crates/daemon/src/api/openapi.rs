@@ -8,15 +8,17 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use super::answer::ErrorBody;
 
 /// How any request can go wrong.
-const PROBLEMS: [(&str, &str); 9] = [
+const PROBLEMS: [(&str, &str); 11] = [
     ("400", "the request is not what is described here"),
     ("401", "a token is needed, or the one that came is not known"),
     ("403", "the role does not suffice"),
     ("404", "there is no such thing"),
     ("405", "this address does not take that method"),
+    ("408", "the request came too slowly, or the repository answers too slowly"),
     ("409", "it is in the way of something that is there or under way"),
     ("413", "the body is too large"),
     ("429", "too many requests; Retry-After says how many seconds to wait"),
+    ("500", "it failed, or the repository is damaged"),
     ("503", "the repository, the history or the daemon is not available now"),
 ];
 
