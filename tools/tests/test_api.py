@@ -1,6 +1,6 @@
 """`copal serve` does what its OpenAPI document says: Schemathesis calls every operation, with what it allows and what it does not.
 
-Examples are drawn from a fixed seed, so it is the same every time. COPAL names the program; without it, it is built.
+Nothing of it is random, so it is the same every time. COPAL names the program; without it, it is built.
 """
 
 import collections
@@ -170,7 +170,6 @@ def with_real_names(document, values):
 
 
 CONFIGURATION = """
-seed = 8467
 continue-on-failure = true
 request-timeout = 60
 hooks = {hooks}
@@ -251,15 +250,16 @@ class Api(unittest.TestCase):
         with open(files["calls"], encoding="utf-8") as file:
             for label, method, status in map(json.loads, file):
                 called[label if label.startswith(method) else "other methods"][status] += 1
-        print(f"the API was called {sum(map(sum, (c.values() for c in called.values())))} times", file=sys.stderr)
         operations = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
         self.assertEqual(operations, set(called) - {"other methods"})
         # The run that is known is over; others are cancelled by hand.
         for operation in operations - {"POST /api/runs/{id}/cancel"}:
             # It was not only refused.
             self.assertTrue([status for status in called[operation] if 200 <= status < 300], (operation, called[operation]))
-        limited = sum(statuses[429] for statuses in called.values())
-        self.assertLess(limited, 0.02 * sum(sum(statuses.values()) for statuses in called.values()), called)
+        # Nor was it answered by limits that have nothing to do with the operations.
+        answered = sum(called.values(), collections.Counter())
+        self.assertGreater(answered.total(), 10 * len(operations))
+        self.assertEqual([answered[status] for status in (408, 429, 431, 503)], [0, 0, 0, 0], called)
 
     def test_both_streams_are_of_events(self):
         document = self.daemon.get("/api/openapi.json")
