@@ -18,6 +18,7 @@ mod status;
 mod tests;
 mod views;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ struct Shared {
     started: Timestamp,
     limits: Limits,
     streams: tokio::sync::Semaphore,
+    /// There was a token at some time.
+    had_token: AtomicBool,
     databases: Mutex<databases::Cache>,
     configured: Mutex<Configured>,
 }
@@ -105,6 +108,7 @@ impl Api {
             started: Timestamp::now(),
             limits: Limits::new(),
             streams: tokio::sync::Semaphore::new(events::MOST_STREAMS),
+            had_token: AtomicBool::new(!tokens.is_empty()),
             databases: Mutex::default(),
             configured: Mutex::new(Configured::new(loaded, None)),
         };
@@ -118,6 +122,12 @@ impl Api {
             Some(error) => configured.error = Some(error),
             None => *configured = Configured::new(loaded, None),
         }
+    }
+
+    /// Whether everybody needs a token. Once there was one, that stays so: a file that is lost opens nothing.
+    fn needs_token(&self) -> bool {
+        let has_token = !self.tokens.is_empty();
+        self.shared.had_token.fetch_or(has_token, Ordering::Relaxed) || has_token
     }
 
     /// The use cases, over the repository that is there now.

@@ -136,6 +136,12 @@ async fn a_removed_token_and_a_new_one_hold_within_seconds() {
     request.headers_mut().insert(header::AUTHORIZATION, bearer.parse().unwrap());
     assert_eq!(home.send(request).await.status, 200);
     assert_eq!(home.ask(Role::Viewer, "GET", "/api/status").await.status, 200);
+    // A file that is gone opens nothing.
+    std::fs::remove_file(home.tokens.path()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    for role in [None, Some(Role::Viewer)] {
+        home.send(home.request(role, "GET", "/api/status", None)).await.refuses(401);
+    }
 }
 
 #[tokio::test]
