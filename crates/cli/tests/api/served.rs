@@ -1,0 +1,144 @@
+//! A daemon with tokens, in a process of its own.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+use crate::home::Home;
+
+/// What does not happen within this time does not happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// `copal serve -v` in a home; killed when dropped.
+pub(crate) struct Served {
+    child: Child,
+    log: PathBuf,
+    /// `http://address:port` or the same with `https`.
+    pub(crate) url: String,
+}
+
+impl Served {
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut served = Self::spawn(home, arguments, variables);
+        let late = Instant::now() + PATIENCE;
+        loop {
+            let log = served.log();
+            if let Some((_, after)) = log.split_once("listening on ")
+                && let Some((url, _)) = after.split_once('\n')
+            {
+                served.url = url.trim_end().to_owned();
+                return served;
+            }
+            let ended = served.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < late, "it does not listen: {ended:?}\n{log}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Starts it.
+    pub(crate) fn spawn(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let log = home.path("serve.log");
+        let mut command = home.command(&["serve", "-v", "--config", "copal.toml"]);
+        command.args(arguments).envs(variables.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Self { child, log, url: String::new() }
+    }
+
+    /// All that it said.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Its address and port.
+    pub(crate) fn address(&self) -> &str {
+        self.url.split_once("://").unwrap().1
+    }
+
+    pub(crate) fn ask(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+        client().request(method, format!("{}{path}", self.url)).bearer_auth(token)
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Response {
+        self.ask(Method::GET, path, token).send().await.unwrap()
+    }
+
+    /// Asks with a JSON body; the status and what came back.
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
+        let request = self.ask(Method::POST, path, token).header("content-type", "application/json");
+        let answer = request.body(body.to_owned()).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+    }
+
+    /// Waits for the end of a run.
+    pub(crate) async fn ended(&self, run: &Value, token: &str) -> Value {
+        let late = Instant::now() + PATIENCE;
+        loop {
+            let text = self.get(&format!("/api/runs/{run}"), token).await.text().await.unwrap();
+            let record = serde_json::from_str::<Value>(&text).unwrap()["run"].clone();
+            if record["ending"].is_string() {
+                return record;
+            }
+            assert!(Instant::now() < late, "{record}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Tells it to stop, as a service manager would.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub(crate) fn ended_with(&mut self) -> ExitStatus {
+        let late = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < late, "it does not end\n{}", self.log());
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+pub(crate) fn client() -> Client {
+    Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
+}
+
+/// A home with a database, its configuration, and whatever else the configuration says.
+pub(crate) fn home(more: &str) -> Home {
+    let home = Home::new();
+    home.database("shop.db", 100);
+    let text = format!(
+        "[repository]\nurl = \"repository\"\n[databases.shop]\nurl = \"sqlite:shop.db\"\n\
+         [daemon]\nlisten = \"127.0.0.1:0\"\n{more}"
+    );
+    home.write("copal.toml", &text);
+    home
+}
+
+/// Makes a token.
+#[track_caller]
+pub(crate) fn token(home: &Home, name: &str, role: &str) -> String {
+    let run = home.good(&["token", "add", name, "--role", role, "--quiet"]);
+    run.stdout.trim_end().to_owned()
+}
