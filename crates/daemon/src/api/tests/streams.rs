@@ -117,7 +117,7 @@ async fn a_stream_ends_when_its_token_is_removed() {
 }
 
 #[tokio::test]
-async fn streams_end_when_the_runner_is_gone() {
+async fn a_runner_that_has_stopped_starts_nothing() {
     let home = Home::new().await;
     let events = Events::open(&home, "/api/events").await;
     let stopped = home.runner.stop(PATIENCE).await;
