@@ -7,6 +7,8 @@
 
 #[path = "daemon/away.rs"]
 mod away;
+#[path = "endurance/disk.rs"]
+mod disk;
 #[path = "daemon/full_disk.rs"]
 mod full_disk;
 #[path = "blackbox/home.rs"]

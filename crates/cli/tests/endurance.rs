@@ -5,6 +5,8 @@
 // Everything here is a test or serves one; a panic is how a test fails.
 #![allow(clippy::unwrap_used, clippy::print_stderr, dead_code, unused_macros, unused_imports)]
 
+#[path = "endurance/disk.rs"]
+mod disk;
 #[path = "endurance/disks.rs"]
 mod disks;
 #[path = "endurance/hammer.rs"]

@@ -1,46 +1,8 @@
 //! A full disk under the state folder: backups go on, and the history catches up.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::disk::Disk;
 use crate::home::Home;
 use crate::process::{Daemon, until};
-
-/// A small file system in memory, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`, said loudly, where mounting is not allowed.
-    fn mount(at: &Path, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            _ => {
-                eprintln!("SKIPPED: a small disk cannot be mounted here (needs root)");
-                None
-            }
-        }
-    }
-
-    /// Takes all room that is left.
-    fn fill(&self) {
-        let mut file = File::options().create(true).append(true).open(self.0.join("filler")).unwrap();
-        while file.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn configure(home: &Home) {
     home.database("shop.db", 100);

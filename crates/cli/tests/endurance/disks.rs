@@ -1,39 +1,10 @@
 //! Disks that are full, folders that cannot be written, links, and a repository that vanishes.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::disk::Disk;
 use crate::home::Home;
-
-/// A small file system in memory, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`, said loudly, where mounting is not allowed.
-    fn mount(at: &Path, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            _ => {
-                eprintln!("SKIPPED: a small disk cannot be mounted here (needs root)");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn a_full_disk_under_the_repository_leaves_what_is_there() {
