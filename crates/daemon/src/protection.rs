@@ -21,6 +21,9 @@ use crate::runner::{RunEvent, Runner};
 /// schedule, and that it fails is told anyway.
 const FIRST_BACKUP: Duration = Duration::from_secs(24 * 3600);
 const COMMANDS: usize = 16;
+/// After so many databases, whoever hears of them gets time to: events are kept for the slow, but not without end.
+const TOLD_AT_ONCE: usize = 1000;
+const BREATH: Duration = Duration::from_millis(50);
 /// Databases whose size is asked for at the same time.
 const PARALLEL: usize = 16;
 
@@ -263,7 +266,7 @@ impl Task {
     async fn put(&mut self, found: Vec<DatabaseStatus>, is_meant: impl Fn(&str) -> bool) {
         self.publish(&found, is_meant);
         self.ready.send_replace(true);
-        self.judge(&found);
+        self.judge(&found).await;
         // What this takes holds up nobody who asks for the state.
         let asked = found.into_iter().map(|status| size(self.copal.clone(), status));
         let sizes: Vec<_> = futures::stream::iter(asked).buffer_unordered(PARALLEL).collect().await;
@@ -307,12 +310,15 @@ impl Task {
     }
 
     /// Tells what is stale, damaged, or well again.
-    fn judge(&mut self, statuses: &[DatabaseStatus]) {
+    async fn judge(&mut self, statuses: &[DatabaseStatus]) {
         if statuses.iter().any(|status| !status.protected) {
             let again = Instant::now() + self.settings.again;
             self.again_at = Some(self.again_at.map_or(again, |at| at.min(again)));
         }
-        for status in statuses {
+        for (index, status) in statuses.iter().enumerate() {
+            if index % TOLD_AT_ONCE == TOLD_AT_ONCE - 1 {
+                tokio::time::sleep(BREATH).await;
+            }
             let Some(database) = self.configured_name(status) else { continue };
             let stale = is_stale(status) && self.is_alarming(status);
             let damage = status.problems.iter().find(|problem| problem.kind == StatusProblemKind::Damage);
