@@ -31,7 +31,8 @@ EXAMPLES = 30
 def program():
     if "COPAL" in os.environ:
         return os.path.abspath(os.environ["COPAL"])
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--workspace", "--all-features", "--bins"], cwd=ROOT, check=True)
+    # All targets, as the other tests want them: --bins alone has other features and would be built a second time.
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--workspace", "--all-features", "--all-targets"], cwd=ROOT, check=True)
     return os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "debug", "copal")
 
 
