@@ -16,7 +16,10 @@ ALLOWED = {
     "copal-storage": set(),
     "copal-notify": {"copal-core"},
     "copal-repository": BELOW,
+    "copal-file-engine": BELOW,
     **{engine: BELOW for engine in ENGINES},
+    "copal-sqlite": BELOW | {"copal-file-engine"},
+    "copal-duckdb": BELOW | {"copal-file-engine"},
     "copal": ENGINES | BELOW | {"copal-repository", "copal-notify"},
     "copal-cli": {"copal", "copal-daemon", "copal-notify"},
     "copal-daemon": {"copal", "copal-notify"},
@@ -136,7 +139,7 @@ def check_source(crate, path, text):
                 yield line_of(code, position), f"core does no I/O (std::{name})"
         for match in re.finditer(r"\b(?:tokio|object_store)\s*::", code):
             yield line_of(code, match.start()), f"core does no I/O ({match[0]})"
-    if crate in ENGINES:
+    if crate in ENGINES | {"copal-file-engine"}:
         for position, name in group_members(code, "copal_storage"):
             if name not in ENGINES_MAY_USE:
                 yield line_of(code, position), f"engines use storage's local-file module only (copal_storage::{name})"

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine_error::{AnyError, EngineResult};
-use crate::{Context, FileEntry, Inventory, Source};
+use crate::{Context, FileEntry, Inventory, Snapshots, Source};
 
 /// What an engine can do, as values, so that nobody above it asks for its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,12 @@ pub struct Capture {
 pub trait WriteAt: Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()>;
+
+    /// Makes the whole content a clone of a file that shares its blocks; `false`: that cannot be had here.
+    fn reflink(&self, from: &Path) -> std::io::Result<bool> {
+        let _ = from;
+        Ok(false)
+    }
 }
 
 /// A writer that remembers its first error, which says more than what a [`Content`] makes of it.
@@ -168,6 +174,8 @@ pub trait Content: Send + Sync {
 /// How thoroughly a restored database is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckLevel {
+    /// Not at all: the content is a snapshot's.
+    None,
     /// The engine's quick check.
     #[default]
     Quick,
@@ -190,6 +198,8 @@ pub struct RestoreRequest {
     pub keep_old: bool,
     /// What to restore into a database that stays; empty: the whole database. Only if the engine is capable of it.
     pub objects: Objects,
+    /// Replace a file although a process has it open, which goes on writing to what is gone.
+    pub force: bool,
     /// What the backup contains: a whole database is compared with it before it takes its place, where the engine can.
     pub expected: Option<Inventory>,
 }
@@ -197,13 +207,14 @@ pub struct RestoreRequest {
 impl RestoreRequest {
     /// Restores all of a backup to a target where nothing is, with the quick check.
     pub fn new(target: Source) -> Self {
-        let (replace, dry_run, keep_old) = (false, false, false);
+        let (replace, dry_run, keep_old, force) = (false, false, false, false);
         Self {
             target,
             replace,
             check: CheckLevel::Quick,
             dry_run,
             keep_old,
+            force,
             objects: Objects::default(),
             expected: None,
         }
@@ -307,4 +318,9 @@ pub trait Engine: Send + Sync {
 
     /// A new place for a drill of a backup of `source`: a file in this empty folder, or a database of the same server.
     fn scratch(&self, source: &Source, folder: &Path) -> EngineResult<Scratch>;
+
+    /// What takes snapshots and rewinds to them, if the engine can.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
 }

@@ -106,59 +106,72 @@ random_id!(
     "Names a database inside a repository; what seals bind, so that a database can be renamed."
 );
 
-/// Names a backup (or a plan): `20261120-153000Z-7f3a`, UTC to the second and four random hex digits. Sorts by time.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackupId(String);
+macro_rules! timed_id {
+    ($name:ident, $kind:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[doc = ""]
+        #[doc = "`20261120-153000Z-7f3a`: UTC to the second and four random hex digits. Sorts by time."]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
 
-impl BackupId {
-    /// A new id for this time (cut to the second), which must lie in the years 1000 to 9999.
-    pub fn new(time: Timestamp) -> Self {
-        let random: u16 = rand::random();
-        let utc = time.to_zoned(TimeZone::UTC);
-        Self(format!("{}-{random:04x}", utc.strftime("%Y%m%d-%H%M%SZ")))
-    }
+        impl $name {
+            /// A new id for this time (cut to the second), which must lie in the years 1000 to 9999.
+            pub fn new(time: Timestamp) -> Self {
+                let random: u16 = rand::random();
+                let utc = time.to_zoned(TimeZone::UTC);
+                Self(format!("{}-{random:04x}", utc.strftime("%Y%m%d-%H%M%SZ")))
+            }
 
-    /// The time in the id, to the second.
-    pub fn time(&self) -> Timestamp {
-        Self::parse_time(&self.0).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
+            /// The time in the id, to the second.
+            pub fn time(&self) -> Timestamp {
+                parse_time(&self.0).unwrap_or(Timestamp::UNIX_EPOCH)
+            }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
 
-    fn parse_time(text: &str) -> Option<Timestamp> {
-        let stamp = text.get(..16)?;
-        let civil = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%SZ", stamp).ok()?;
-        Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
-    }
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let bytes = text.as_bytes();
+                let good = bytes.len() == 21
+                    && bytes.iter().enumerate().all(|(i, b)| match i {
+                        8 | 16 => *b == b'-',
+                        15 => *b == b'Z',
+                        17.. => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+                        _ => b.is_ascii_digit(),
+                    });
+                let good = good && parse_time(text).is_some();
+                if good { Ok(Self(text.to_owned())) } else { Err(IdError::new($kind, text)) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        text_id!($name);
+    };
 }
 
-impl FromStr for BackupId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let error = || IdError::new("backup id", text);
-        let bytes = text.as_bytes();
-        let good = bytes.len() == 21
-            && bytes.iter().enumerate().all(|(i, b)| match i {
-                8 | 16 => *b == b'-',
-                15 => *b == b'Z',
-                17.. => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-                _ => b.is_ascii_digit(),
-            });
-        if good && Self::parse_time(text).is_some() { Ok(Self(text.to_owned())) } else { Err(error()) }
-    }
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let stamp = text.get(..16)?;
+    let civil = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%SZ", stamp).ok()?;
+    Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-impl fmt::Display for BackupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-text_id!(BackupId);
+timed_id!(BackupId, "backup id", "Names a backup (or a plan).");
+timed_id!(
+    SnapshotId,
+    "snapshot id",
+    "Names a snapshot; those of several databases that were taken together have one id."
+);
 
 /// Names a pack: `<backup id>-<n>-<16 hex digits>`, n counting from 0 within its backup. Never reused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,7 +10,9 @@ mod ids;
 mod inventory;
 mod manifest;
 mod retention;
+mod schema_version;
 mod secret;
+mod snapshot;
 mod source;
 
 pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
@@ -20,12 +22,14 @@ pub use engine::{
     PageFileSpec, RestoreRequest, Restored, Scratch, Sink, WriteAt,
 };
 pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};
-pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId};
+pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId, SnapshotId};
 pub use inventory::{Difference, Inventory, TableCount};
 pub use manifest::{
     DatabaseRecord, FORMAT_VERSION, FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody,
     ManifestHeader, PackUse, Promise,
 };
 pub use retention::{Candidate, Decision, Keep, Reason, RetentionError, decide};
+pub use schema_version::SCHEMA_VERSION_QUERIES;
 pub use secret::Secret;
+pub use snapshot::{Rewind, RewindOptions, Rewound, Snapshot, SnapshotNote, SnapshotRequest, Snapshots, Taken};
 pub use source::{Source, SourceError};
