@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, changed, completions, doctor, init, key, list, notify, pin, prune, restore, serve, show, status, token,
-    verify,
+    backup, changed, completions, doctor, init, key, list, migrate, notify, pin, prune, restore, rewind, serve, show,
+    snap, snaps, status, token, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -15,6 +15,7 @@ Examples:
   copal list                              what backups are there
   copal restore ./app.db --to copy.db     the newest backup, beside the original
   copal init -d sqlite:app.db             an encrypted repository and a copal.toml
+  copal snap -d ./app.db                  put it aside, to go back in a second: copal rewind -d ./app.db
 
 DATABASE is a name from copal.toml, a URL (sqlite:app.db) or a path.
 `copal COMMAND --help` tells more about each command.";
@@ -91,6 +92,10 @@ pub(crate) enum Command {
     Prune(prune::Arguments),
     Pin(pin::Arguments),
     Unpin(pin::UnpinArguments),
+    Snap(snap::Arguments),
+    Rewind(rewind::Arguments),
+    Snaps(snaps::Arguments),
+    Migrate(migrate::Arguments),
     Key(key::Arguments),
     Status(status::Arguments),
     Serve(serve::Arguments),
@@ -117,6 +122,10 @@ impl Command {
             Self::Prune(_) => "prune",
             Self::Pin(_) => "pin",
             Self::Unpin(_) => "unpin",
+            Self::Snap(_) => "snap",
+            Self::Rewind(_) => "rewind",
+            Self::Snaps(arguments) => arguments.name(),
+            Self::Migrate(_) => "migrate",
             Self::Key(arguments) => arguments.name(),
             Self::Status(_) => "status",
             Self::Serve(_) => "serve",
@@ -131,11 +140,22 @@ impl Command {
 
     /// Whether it stops by itself, at a good place, when it is told to; the others are simply dropped.
     pub(crate) fn stops_itself(&self) -> bool {
-        matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Prune(_) | Self::Serve(_))
+        matches!(
+            self,
+            Self::Backup(_)
+                | Self::Restore(_)
+                | Self::Verify(_)
+                | Self::Prune(_)
+                | Self::Snap(_)
+                | Self::Rewind(_)
+                | Self::Snaps(_)
+                | Self::Migrate(_)
+                | Self::Serve(_)
+        )
     }
 
     /// Whether it has a JSON form.
     pub(crate) fn has_json(&self) -> bool {
-        !matches!(self, Self::Serve(_) | Self::Completions(_) | Self::GenerateDocs)
+        !matches!(self, Self::Migrate(_) | Self::Serve(_) | Self::Completions(_) | Self::GenerateDocs)
     }
 }

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 pub(crate) use style::{Style, clean};
 pub(crate) use table::{Align, Table};
-pub(crate) use units::{bytes, elapsed, local_time, plural};
+pub(crate) use units::{age, bytes, elapsed, local_time, plural};
 
 /// How to speak.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +48,7 @@ struct State {
     warnings: Vec<String>,
     errors: Vec<(u8, document::ErrorDocument)>,
     bar: Option<ProgressBar>,
+    exit_code: Option<u8>,
     /// Standard output failed, other than by being closed.
     cannot_write: bool,
 }
@@ -157,12 +158,18 @@ impl Output {
         }
     }
 
+    /// The exit code is that of a command that was run, whatever else happens.
+    pub(crate) fn exit_with(&self, code: u8) {
+        self.lock().exit_code = Some(code);
+    }
+
     /// Ends the output and answers the exit code.
     pub(crate) fn finish(&self) -> u8 {
         let mut state = std::mem::take(&mut *self.lock());
         state.errors.sort_by_key(|(code, _)| rank(*code));
         let worst = state.errors.first().map(|(code, _)| *code);
         let code = worst.unwrap_or(if state.warnings.is_empty() { 0 } else { ErrorKind::WARNINGS });
+        let code = state.exit_code.unwrap_or(code);
         if self.options.json {
             let error = state.errors.into_iter().next().map(|(_, error)| error);
             let document = document::Document {

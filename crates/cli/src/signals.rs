@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks the operation to stop, the second ends the program.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use copal::CancelToken;
 use tokio::sync::watch;
@@ -11,6 +12,14 @@ use crate::prompt;
 /// The exit code of an interrupted command.
 const INTERRUPTED: i32 = 130;
 
+/// Whether signals do nothing, since they are meant for the command that runs, or what is done now must not be stopped.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// From now on, signals stop nothing.
+pub(crate) fn hold() {
+    HELD.store(true, Ordering::SeqCst);
+}
+
 /// Listens from now on; the receiver turns true at the first signal, of which the user is told by `output`.
 pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
@@ -18,6 +27,9 @@ pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> watch:
         let Some(mut signals) = Signals::new() else { return };
         loop {
             signals.next().await;
+            if HELD.load(Ordering::SeqCst) {
+                continue;
+            }
             // While a passphrase is asked for nothing has begun, and the terminal does not echo.
             if prompt::restore_terminal() || cancel.is_cancelled() {
                 std::process::exit(INTERRUPTED);

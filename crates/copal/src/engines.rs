@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use copal_core::{Engine, Source};
+use copal_core::{Context, Engine, Source};
 use copal_duckdb::DuckDbEngine;
 use copal_sqlite::SqliteEngine;
 
@@ -38,6 +38,16 @@ impl Engines {
     /// The names of the engines whose databases are files.
     pub(crate) fn of_files(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().filter(|engine| engine.capabilities().is_file).map(|engine| engine.name())
+    }
+
+    /// The engine of a file that is gone: the one that has snapshots of it.
+    pub(crate) fn with_snapshots_of(&self, source: &Source) -> Option<Arc<dyn Engine>> {
+        let context = Context::silent();
+        let has_some = |engine: &&Arc<dyn Engine>| {
+            engine.capabilities().is_file
+                && engine.snapshots().and_then(|all| all.list(source, &context).ok()).is_some_and(|all| !all.is_empty())
+        };
+        self.0.iter().find(has_some).cloned()
     }
 
     /// The engine of a source: by its scheme, or by what the file begins with.

@@ -14,18 +14,19 @@ mod usecases;
 
 pub use copal_core::{
     BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Inventory, Keep, Objects,
-    Progress, Reason, Secret, Silent, Source, TableCount, parse_duration,
+    Progress, Reason, Secret, Silent, SnapshotId, Source, TableCount, parse_duration,
 };
 pub use copal_postgres::PostgresEngine as PostgresSettings;
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
 pub use outcome::{
-    BackupAge, BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, DatabaseStatus, Diagnosis,
-    DrillOutcome, Finding, InitOutcome, KeptBackup, KeyInfo, PruneOutcome, RestoreOutcome, Severity, StatusProblem,
-    StatusProblemKind, VerifyOutcome,
+    BackupAge, BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing, DatabaseNote,
+    DatabaseStatus, Diagnosis, DrillOutcome, Finding, GcOutcome, InitOutcome, KeptBackup, KeyInfo, PruneOutcome,
+    RemovedSnapshot, RestoreOutcome, RewindOutcome, Severity, SnapOutcome, SnapshotListing, SnapshotPart,
+    SnapshotSummary, StatusProblem, StatusProblemKind, VerifyOutcome,
 };
 pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
-    BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
-    WhichBackups,
+    BackupChoice, BackupOptions, Copal, GcOptions, InitOptions, KeyChange, PruneOptions, RestoreOptions, RewindRequest,
+    SnapOptions, VerifyOptions, WhichBackups,
 };

@@ -1,8 +1,15 @@
 //! What the use cases answer. Their serialised form is the JSON contract of the command line.
 
+mod snapshots;
+
 use copal_core::{BackupId, Difference, FolderName, Inventory, Reason};
 use jiff::Timestamp;
 use serde::Serialize;
+
+pub use snapshots::{
+    DatabaseNote, GcOutcome, RemovedSnapshot, RewindOutcome, SnapOutcome, SnapshotListing, SnapshotPart,
+    SnapshotSummary,
+};
 
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

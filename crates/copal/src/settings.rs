@@ -57,6 +57,8 @@ pub struct DatabaseSettings {
     pub keep: Keep,
     /// When it is drilled, as written.
     pub drill: Option<String>,
+    /// Keep a spare copy of the newest snapshot ready.
+    pub spare: bool,
     /// Its own time zone.
     pub timezone: Option<jiff::tz::TimeZone>,
     /// Its regular runs start up to this much later than the schedule says.

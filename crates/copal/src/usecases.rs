@@ -10,6 +10,7 @@ mod open;
 mod prune;
 mod restore;
 mod size;
+mod snapshots;
 mod status;
 mod verify;
 
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
 use copal_repository::Repository;
 use tokio::sync::OnceCell;
+
+pub use snapshots::{GcOptions, RewindRequest, SnapOptions};
 
 use crate::engines::Engines;
 use crate::{CopalError, ErrorKind, Result, Settings};
@@ -64,6 +67,8 @@ pub struct BackupOptions {
     pub pin: bool,
     /// Accept that the name stands for another source from now on.
     pub adopt: bool,
+    /// Back up this snapshot (by name or id) instead of the database as it is now.
+    pub from_snapshot: Option<String>,
 }
 
 /// Options of `restore`.
@@ -73,6 +78,8 @@ pub struct RestoreOptions {
     pub backup: BackupChoice,
     /// The target as a path or URL; `None`: the original place.
     pub to: Option<String>,
+    /// Make it a snapshot of this name, instead of restoring it to a target.
+    pub as_snapshot: Option<String>,
     /// Replace what is there.
     pub replace: bool,
     /// Only look whether it could be done.

@@ -19,7 +19,8 @@ use crate::{databases, run};
 Examples:
   copal backup ./app.db                    a path; works without any setup
   copal backup shop --label 'before 2.0'   a database of copal.toml
-  copal backup --all                       every database of copal.toml")]
+  copal backup --all                       every database of copal.toml
+  copal backup shop --from-snapshot clean  a snapshot of it")]
 pub(crate) struct Arguments {
     /// Names of copal.toml, URLs (sqlite:app.db, postgres://u@host/db, postgres://u@host/* for all of a server) or paths.
     #[arg(value_name = "DATABASE", required_unless_present = "all")]
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     /// Keep this backup for ever, whatever the rules say.
     #[arg(long)]
     pin: bool,
+    /// Back up this snapshot, by its name or id, instead of the database as it is now.
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    from_snapshot: Option<String>,
     /// Accept that this name stands for another database from now on.
     #[arg(long)]
     adopt: bool,
@@ -53,7 +57,12 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     }
     for (index, database) in meant.iter().enumerate() {
         run::check(&session.cancel)?;
-        let options = BackupOptions { label: arguments.label.clone(), pin: arguments.pin, adopt: arguments.adopt };
+        let options = BackupOptions {
+            label: arguments.label.clone(),
+            pin: arguments.pin,
+            adopt: arguments.adopt,
+            from_snapshot: arguments.from_snapshot.clone(),
+        };
         let began = Instant::now();
         let result = session.watch(database, async |context| copal.backup(database, options, context).await).await;
         match result {

@@ -22,6 +22,7 @@ Examples:
   copal restore shop --replace                 the newest backup, to its original place
   copal restore shop --at yesterday --dry-run  look what would be done
   copal restore shop --backup 20261120-1530 --to copy.db
+  copal restore shop --as-snapshot monday      … made a snapshot: copal rewind monday
   copal restore web --table public.orders      one table of a PostgreSQL database
   copal restore web --to file:web.pgdump       the archive, for pg_restore by hand")]
 pub(crate) struct Arguments {
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// Where to: a path or URL (file:PATH for PostgreSQL's archive); the original place if left out.
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
+    /// Make it a snapshot of this name, to which `copal rewind` goes back.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "replace", "tables", "schemas", "dry_run"])]
+    as_snapshot: Option<String>,
     /// Replace the database that is there.
     #[arg(long)]
     replace: bool,
@@ -77,6 +81,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let options = RestoreOptions {
         backup,
         to: arguments.to.clone(),
+        as_snapshot: arguments.as_snapshot.clone(),
         replace: arguments.replace,
         dry_run: arguments.dry_run,
         check: match arguments.check {

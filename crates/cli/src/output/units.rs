@@ -37,6 +37,14 @@ pub(crate) fn local_time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// How long ago something was, in its largest unit: `40 s`, `12 min`, `3 h`, `5 d`.
+pub(crate) fn age(time: Timestamp, now: Timestamp) -> String {
+    const UNITS: [(i64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let seconds = now.duration_since(time).as_secs().max(0);
+    let unit = UNITS.iter().find(|(size, _)| seconds >= 2 * size);
+    unit.map_or_else(|| format!("{seconds} s"), |(size, name)| format!("{} {name}", seconds / size))
+}
+
 /// `1 backup`, `2 backups`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -58,6 +66,22 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(bytes(count), expected);
+        }
+    }
+
+    #[test]
+    fn ages_are_in_one_unit() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        for (seconds, expected) in [
+            (-5, "0 s"),
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (172_800, "2 d"),
+        ] {
+            assert_eq!(age(Timestamp::from_second(1_000_000 - seconds).unwrap(), now), expected);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::engines::FILE_SCHEMES;
 use crate::schedule::{Policy, Retries, Schedule};
 use crate::{CopalError, DatabaseSettings, ErrorKind, Result};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "url",
     "schedule",
     "keep",
@@ -30,6 +30,7 @@ const KEYS: [&str; 13] = [
     "time_limit",
     "catch_up",
     "on_change",
+    "spare",
 ];
 
 /// One table `[databases.NAME]`.
@@ -84,6 +85,7 @@ impl DatabaseConfiguration {
                 drill: read_schedule(table, "drill")?,
                 timezone: super::read_timezone(table)?,
                 jitter: table.duration("jitter")?.unwrap_or_default(),
+                spare: table.flag("spare")?.unwrap_or_default(),
             },
             notify: read_notify(table, notifiers)?,
             min_interval: table.duration("min_interval")?.unwrap_or(default.min_interval),

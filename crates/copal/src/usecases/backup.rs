@@ -32,17 +32,35 @@ impl Copal {
         let recorder = Arc::new(Recorder { inner: Arc::clone(&context.progress), warnings: Mutex::default() });
         let context = Context { cancel: context.cancel.clone(), progress: recorder.clone() };
         let subject = self.subject(database)?;
-        let (engine, source) = (Arc::clone(&subject.engine), subject.source.clone());
-        let identity = blocking(move || engine.identify(&source)).await??;
+        let snapshot = match &options.from_snapshot {
+            Some(wanted) => Some(self.snapshot_of(database, wanted, &context).await?),
+            None => None,
+        };
+        // The database itself may be gone, of which its snapshots do not speak.
+        let bytes = match &snapshot {
+            Some(snapshot) => snapshot.bytes,
+            None => {
+                let (engine, source) = (Arc::clone(&subject.engine), subject.source.clone());
+                blocking(move || engine.identify(&source)).await??.bytes
+            }
+        };
         let repository = self.repository_or_create().await?;
         let stored = self.database_of(repository, &subject, &options, &context).await?;
-        context.phase("reading", identity.bytes);
+        context.phase("reading", bytes);
         let (session, mut sink) =
             repository.begin_backup(&stored, &self.write_options(&*subject.engine)?, &context).await?;
-        let captured_at = jiff::Timestamp::now();
+        let captured_at = snapshot.as_ref().map_or_else(jiff::Timestamp::now, |snapshot| snapshot.id.time());
         let (engine, source, for_engine) = (Arc::clone(&subject.engine), subject.source.clone(), context.clone());
-        let captured = on_own_thread(move || (engine.capture(&source, &mut sink, &for_engine), sink)).await;
-        let (capture, sink) = match captured {
+        let id = snapshot.as_ref().map(|snapshot| snapshot.id.clone());
+        let captured = on_own_thread(move || {
+            let capture = match (id, engine.snapshots()) {
+                (Some(id), Some(snapshots)) => snapshots.capture(&source, &id, &mut sink, &for_engine),
+                _ => engine.capture(&source, &mut sink, &for_engine),
+            };
+            (capture, sink)
+        })
+        .await;
+        let (mut capture, sink) = match captured {
             Ok((Ok(capture), sink)) => (capture, sink),
             Ok((Err(error), sink)) => {
                 session.abandon(Some(sink)).await;
@@ -53,6 +71,9 @@ impl Copal {
                 return Err(error);
             }
         };
+        if let Some(snapshot) = &snapshot {
+            capture.notes.push(format!("made from the snapshot {:?} ({})", snapshot.note.name, snapshot.id));
+        }
         context.phase("storing", None);
         let policy = self.policy(database);
         let facts = BackupFacts {

@@ -72,7 +72,7 @@ impl Copal {
             })
     }
 
-    fn is_same_place(&self, a: &Source, b: &Source) -> bool {
+    pub(super) fn is_same_place(&self, a: &Source, b: &Source) -> bool {
         match (self.is_file(a), self.is_file(b)) {
             (true, true) => canonical(&a.file_path()) == canonical(&b.file_path()),
             (false, false) => self.server_place(a) == self.server_place(b),
@@ -91,7 +91,7 @@ impl Copal {
     }
 
     /// A path, or a URL of an engine whose databases are files.
-    fn is_file(&self, source: &Source) -> bool {
+    pub(super) fn is_file(&self, source: &Source) -> bool {
         source.scheme().is_none() || self.engines.of(source).is_ok_and(|engine| engine.capabilities().is_file)
     }
 }

@@ -20,6 +20,10 @@ impl Copal {
         }
         let manifest = self.choose(repository, &database, &options.backup).await?;
         let engine = self.engines.named(&manifest.body.engine)?;
+        if let Some(name) = &options.as_snapshot {
+            refuse_impossible(&*engine, &options)?;
+            return self.restore_as_snapshot(name, engine, repository, &database, manifest, context).await;
+        }
         let target = match options.to.as_deref() {
             Some(target) => Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?,
             None => self.source_of(&manifest)?,
@@ -75,6 +79,10 @@ fn refuse_impossible(engine: &dyn Engine, options: &RestoreOptions) -> Result<()
         return refuse(
             "tables are restored into the database that is there; --replace is for whole databases".to_owned(),
         );
+    }
+    let is_partial = options.to.is_some() || options.replace || options.keep_old || !options.objects.is_empty();
+    if options.as_snapshot.is_some() && (is_partial || options.dry_run) {
+        return refuse("a backup becomes a snapshot as a whole, beside its database".to_owned());
     }
     if options.keep_old && !can.keep_old {
         return refuse(format!("{} cannot keep the old database; restore to another place with --to", engine.name()));
