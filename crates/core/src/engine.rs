@@ -125,33 +125,52 @@ pub trait WriteAt: Send + Sync {
 
 /// A writer that remembers its first error, which says more than what a [`Content`] makes of it.
 #[derive(Debug)]
-pub struct FirstError<W> {
+pub struct FirstError<W, R = fn(&Path) -> std::io::Result<bool>> {
     write: W,
+    reflink: R,
     failure: Mutex<Option<std::io::Error>>,
 }
 
 impl<W: Fn(u64, &[u8]) -> std::io::Result<()>> FirstError<W> {
-    /// Writes with `write`.
+    /// Writes with `write`, and cannot make clones.
     pub fn new(write: W) -> Self {
-        Self { write, failure: Mutex::new(None) }
+        Self { write, reflink: |_| Ok(false), failure: Mutex::new(None) }
+    }
+}
+
+impl<W, R: Fn(&Path) -> std::io::Result<bool>> FirstError<W, R> {
+    /// The same, but makes clones with `reflink`.
+    pub fn with_reflink<N: Fn(&Path) -> std::io::Result<bool>>(self, reflink: N) -> FirstError<W, N> {
+        FirstError { write: self.write, reflink, failure: self.failure }
     }
 
     /// The first error, if there was one.
     pub fn into_failure(self) -> Option<std::io::Error> {
         self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps an error, and gives back what it was.
+    fn keep(&self, error: std::io::Error) -> std::io::Error {
+        let told = match error.raw_os_error() {
+            Some(code) => std::io::Error::from_raw_os_error(code),
+            None => std::io::Error::from(error.kind()),
+        };
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        told
+    }
 }
 
-impl<W: Fn(u64, &[u8]) -> std::io::Result<()> + Send + Sync> WriteAt for FirstError<W> {
+impl<W, R> WriteAt for FirstError<W, R>
+where
+    W: Fn(u64, &[u8]) -> std::io::Result<()> + Send + Sync,
+    R: Fn(&Path) -> std::io::Result<bool> + Send + Sync,
+{
     fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        (self.write)(offset, bytes).map_err(|error| {
-            let told = match error.raw_os_error() {
-                Some(code) => std::io::Error::from_raw_os_error(code),
-                None => std::io::Error::from(error.kind()),
-            };
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            told
-        })
+        (self.write)(offset, bytes).map_err(|error| self.keep(error))
+    }
+
+    fn reflink(&self, from: &Path) -> std::io::Result<bool> {
+        (self.reflink)(from).map_err(|error| self.keep(error))
     }
 }
 

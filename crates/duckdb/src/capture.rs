@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,6 +79,20 @@ pub(crate) fn capture(
     Err(EngineError::new(EngineErrorKind::Busy, message).hint("try again when it is quieter"))
 }
 
+/// Makes `main`, where nothing is, a settled clone of the database, with its log beside it; `false`: that cannot be had here, or
+/// the database is one that only a copy of what stands still can be made of.
+pub(crate) fn clone_to(place: &Place, deadline: Duration, main: &Path, context: &Context) -> EngineResult<bool> {
+    if inventory::headers(place)?.is_err() {
+        return Ok(false);
+    }
+    let observer = match Observer::open(place) {
+        Ok(observer) => observer,
+        Err(trouble) => return trouble_in(place, trouble).map(|_| false),
+    };
+    let live = Live { place, context, observer: Mutex::new(observer), trouble: Mutex::new(None), limit: deadline };
+    live.watched(|| clone::make(&live, main))
+}
+
 fn attempt(place: &Place, limit: Duration, sink: &mut dyn Sink, context: &Context) -> EngineResult<Outcome> {
     context.phase("reading", Some(place.bytes));
     let headers = match inventory::headers(place)? {
@@ -85,7 +100,7 @@ fn attempt(place: &Place, limit: Duration, sink: &mut dyn Sink, context: &Contex
         Err(problem @ (HeaderProblem::Encrypted(_) | HeaderProblem::Unknown(_))) => {
             return still::capture(place, Some(problem), limit, sink, context);
         }
-        Err(problem) => return Err(inventory::unreadable(place, &problem)),
+        Err(problem) => return Err(inventory::unreadable(&place.path, &problem)),
     };
     let observer = match Observer::open(place) {
         Ok(observer) => observer,
@@ -93,15 +108,10 @@ fn attempt(place: &Place, limit: Duration, sink: &mut dyn Sink, context: &Contex
     };
     let blocks = Blocks::begin(sink, headers.active.block_bytes, context)?;
     let live = Live { place, context, observer: Mutex::new(observer), trouble: Mutex::new(None), limit };
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Before anything is read: a pause for making a thread is long enough to miss a header.
-        scope.spawn(|| live.watch(&done));
+    live.watched(|| {
         // Only now: a new thread inherits the priority, and the one that looks must not be late.
         yield_to_others();
-        let outcome = live.run(blocks);
-        done.store(true, Ordering::SeqCst);
-        outcome
+        live.run(blocks)
     })
 }
 
@@ -129,6 +139,18 @@ struct Live<'a> {
 impl Live<'_> {
     fn observer(&self) -> MutexGuard<'_, Observer> {
         self.observer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` while another thread looks.
+    fn watched<T>(&self, work: impl FnOnce() -> T) -> T {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Before anything is read: a pause for making a thread is long enough to miss a header.
+            scope.spawn(|| self.watch(&done));
+            let outcome = work();
+            done.store(true, Ordering::SeqCst);
+            outcome
+        })
     }
 
     /// Looks until it is done.
@@ -274,14 +296,18 @@ impl Live<'_> {
         Ok(())
     }
 
+    /// Whether the database is still that of the round, and its log begins as it did.
+    fn holds(&self, round: &Round) -> EngineResult<bool> {
+        let is_same = self.place.again().is_ok_and(|again| again.is_same_as(self.place));
+        // A log that did not only grow: nobody who follows DuckDB's rules does that.
+        Ok(is_same
+            && self.observer().is_in_place().map_err(|e| self.read_failed(e))?
+            && round.log.as_ref().is_none_or(blocks::is_still_there))
+    }
+
     /// Ends the files of a complete round.
     fn finish(&self, round: &Round, blocks: Blocks<'_>, unsound: u64, notes: Vec<String>) -> EngineResult<Outcome> {
-        let is_same = self.place.again().is_ok_and(|again| again.is_same_as(self.place));
-        if !is_same || !self.observer().is_in_place().map_err(|e| self.read_failed(e))? {
-            return blocks.withdraw().map(|_| Outcome::Again);
-        }
-        if round.log.as_ref().is_some_and(|log| !blocks::is_still_there(log)) {
-            // A log that did not only grow: nobody who follows DuckDB's rules does that.
+        if !self.holds(round)? {
             return blocks.withdraw().map(|_| Outcome::Again);
         }
         let suspects = unsound + round.missing;
@@ -358,7 +384,7 @@ fn trouble_in(place: &Place, trouble: Trouble) -> EngineResult<Outcome> {
     let path = place.path.display();
     Err(match trouble {
         Trouble::Replaced => return Ok(Outcome::Again),
-        Trouble::Header(problem) => inventory::unreadable(place, &problem),
+        Trouble::Header(problem) => inventory::unreadable(&place.path, &problem),
         Trouble::Log(LogProblem::Io(error)) => read_failed(&place.log().display().to_string(), error),
         Trouble::Log(problem @ LogProblem::Damaged(_)) => EngineError::new(
             EngineErrorKind::Corrupt,

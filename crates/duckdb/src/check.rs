@@ -17,7 +17,8 @@ use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers};
 use crate::format::log::{LogProblem, LogState};
 use crate::place::beside;
 use crate::program::{self, Answer};
-use crate::{CHECKPOINT_LOG, LOG, descriptor};
+use crate::{CHECKPOINT_LOG, LOG};
+use copal_file_engine::descriptor;
 
 /// Checks the database at a path, whose logs are beside it. If somebody has it open, it is not opened by a DuckDB.
 pub(crate) fn check(
@@ -50,6 +51,9 @@ fn run(
     open: Open<'_>,
 ) -> EngineResult<CheckReport> {
     let mut report = CheckReport::default();
+    if level == CheckLevel::None {
+        return Ok(report);
+    }
     let kind = check_blocks(path, &mut report, context, open)?;
     for log in [LOG, CHECKPOINT_LOG].map(|suffix| beside(path, suffix)) {
         check_log(&log, &mut report, open)?;

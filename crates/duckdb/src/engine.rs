@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineResult, Identity, Inventory,
-    RestoreRequest, Restored, Scratch, Sink, Source,
+    RestoreRequest, Restored, Scratch, Sink, Snapshots, Source,
 };
 
 use crate::format::header::MAGIC;
@@ -66,5 +66,9 @@ impl Engine for DuckDbEngine {
     fn scratch(&self, _: &Source, folder: &Path) -> EngineResult<Scratch> {
         // The folder goes with all that is in it.
         Ok(Scratch { source: Source::path(&folder.join(MAIN_FILE)), discard: Box::new(|| Ok(())) })
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 }

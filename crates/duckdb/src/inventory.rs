@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, Identity, Inventory};
 
-use crate::descriptor;
 use crate::format::free_list::FreeList;
 use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers, MainHeader};
 use crate::format::log::LogState;
 use crate::place::{Place, cannot_reach};
 use crate::restore::is_beginning_of_barrier;
+use copal_file_engine::descriptor;
 
 /// How often a database that changes while it is looked at is looked at again.
 const ATTEMPTS: u32 = 50;
@@ -19,12 +20,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(3);
 
 /// Who a database is.
 pub(crate) fn identify(place: &Place) -> EngineResult<Identity> {
-    let version = match headers(place)? {
-        Ok(headers) => version(&headers.main, &headers.storage_version()),
-        Err(HeaderProblem::Encrypted(main)) => version(&main, &main.version.to_string()),
-        Err(HeaderProblem::Unknown(storage)) => format!("storage version {storage}"),
-        Err(problem) => return Err(unreadable(place, &problem)),
-    };
+    let version = version_in(&headers(place)?).map_err(|problem| unreadable(&place.path, problem))?;
     let log = std::fs::metadata(place.log()).map_or(0, |m| m.len());
     Ok(Identity {
         canonical: place.path.to_string_lossy().into_owned(),
@@ -32,6 +28,16 @@ pub(crate) fn identify(place: &Place) -> EngineResult<Identity> {
         version,
         bytes: Some(place.bytes + log),
     })
+}
+
+/// The version that headers tell, for people. Errors: they tell nothing.
+pub(crate) fn version_in(headers: &Result<Headers, HeaderProblem>) -> Result<String, &HeaderProblem> {
+    match headers {
+        Ok(headers) => Ok(version(&headers.main, &headers.storage_version())),
+        Err(HeaderProblem::Encrypted(main)) => Ok(version(main, &main.version.to_string())),
+        Err(HeaderProblem::Unknown(storage)) => Ok(format!("storage version {storage}")),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Counts what is there now; the numbers of a database that is written to may belong to two moments.
@@ -45,7 +51,7 @@ pub(crate) fn take(place: &Place, context: &Context) -> EngineResult<Inventory> 
             Ok(headers) => headers,
             Err(HeaderProblem::Encrypted(main)) => return Ok(of_encrypted(&main)),
             Err(HeaderProblem::Unknown(version)) => return Ok(of_unknown(version)),
-            Err(problem) => return Err(unreadable(place, &problem)),
+            Err(problem) => return Err(unreadable(&place.path, &problem)),
         };
         let (main, _) = descriptor::open(&place.path).map_err(|e| cannot_reach(&place.path, e))?;
         let list = FreeList::read(&headers, |block, into| {
@@ -125,8 +131,8 @@ pub(crate) fn headers(place: &Place) -> EngineResult<Result<Headers, HeaderProbl
 }
 
 /// The error for headers that tell nothing.
-pub(crate) fn unreadable(place: &Place, problem: &HeaderProblem) -> EngineError {
-    let path = place.path.display();
+pub(crate) fn unreadable(path: &Path, problem: &HeaderProblem) -> EngineError {
+    let path = path.display();
     match problem {
         HeaderProblem::NotDuckDb => {
             EngineError::new(EngineErrorKind::NotThisEngine, format!("{path} is not a DuckDB database: {problem}"))

@@ -8,7 +8,6 @@
 
 mod capture;
 mod check;
-mod descriptor;
 mod engine;
 mod format;
 mod inventory;
@@ -16,9 +15,11 @@ mod owner;
 mod place;
 mod program;
 mod restore;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 
+pub use copal_file_engine::FileSnapshots;
 pub use engine::DuckDbEngine;
 
 /// The name of the main file in a backup.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::LOG;
-use crate::descriptor::FileId;
+use copal_file_engine::descriptor::FileId;
 
 /// Whether somebody holds a file's lock.
 #[derive(Clone, Debug, PartialEq, Eq)]

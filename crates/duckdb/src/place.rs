@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use copal_core::{EngineError, EngineErrorKind, EngineResult, Source};
 
 use crate::LOG;
-use crate::descriptor::{FileId, id_of};
 use crate::owner::Owner;
+use copal_file_engine::descriptor::{FileId, id_of};
 
 /// A database file that exists, links resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

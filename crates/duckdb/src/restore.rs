@@ -6,7 +6,6 @@
 
 mod hold;
 mod stage;
-mod step;
 mod swap;
 mod target;
 #[cfg(test)]
@@ -14,8 +13,8 @@ mod tests;
 
 use std::path::Path;
 
-use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
-use copal_storage::{StorageError, StorageErrorKind};
+use copal_core::{CheckReport, Content, Context, EngineResult, RestoreRequest, Restored, Source};
+use copal_file_engine::storage_failed;
 
 use hold::Hold;
 use stage::Staged;
@@ -47,7 +46,7 @@ pub(crate) fn restore(
         let check = CheckReport::default();
         return Ok(Restored { target: target.shown(), replaced: occupied, check, notes });
     }
-    if occupied {
+    if occupied && !request.force {
         // Early, before anything is written: it is looked at again when it is replaced.
         drop(Hold::take(&target.path)?);
     }
@@ -56,29 +55,19 @@ pub(crate) fn restore(
     let check = staged.verify(request.check, program, &target, context)?;
     context.phase("replacing", None);
     context.cancel.check()?;
-    let replaced = swap::into_place(staged, &target, request.replace, context, &mut notes)?;
+    let replaced = swap::into_place(staged, &target, request, context, &mut notes)?;
     Ok(Restored { target: target.shown(), replaced, check, notes })
 }
 
-/// The engine's error for one of the local file layer.
-fn storage_failed(error: StorageError) -> EngineError {
-    let kind = match error.kind() {
-        StorageErrorKind::NotFound => EngineErrorKind::NotFound,
-        StorageErrorKind::AlreadyExists => EngineErrorKind::Exists,
-        StorageErrorKind::PermissionDenied => EngineErrorKind::PermissionDenied,
-        StorageErrorKind::NoSpace => EngineErrorKind::NoSpace,
-        StorageErrorKind::Configuration | StorageErrorKind::Unsupported => EngineErrorKind::Unsupported,
-        _ => EngineErrorKind::Other,
-    };
-    let mut mapped = EngineError::new(kind, error.message.clone());
-    mapped.hint = error.hint.clone();
-    match error.source {
-        Some(source) => mapped.because(source),
-        None => mapped,
+/// Puts right what an interrupted restore to `target` left; with `dry_run`, only says so.
+pub(crate) fn settle(target: &Source, dry_run: bool, context: &Context) -> EngineResult<Vec<String>> {
+    let target = Target::resolve(target, false)?;
+    if !swap::is_interrupted(&target) {
+        return Ok(Vec::new());
     }
-}
-
-/// The engine's error for one of the operating system's about a path.
-fn io_failed(doing: &str, path: &Path, error: std::io::Error) -> EngineError {
-    storage_failed(copal_storage::local_file::io_failed(doing, path, error))
+    if dry_run {
+        return Ok(vec![format!("a restore of {} was interrupted", target.shown())]);
+    }
+    let _alone = target.lock_folder(context)?;
+    swap::settle(&target)
 }

@@ -24,10 +24,19 @@ const DEFAULT_PAGE_SIZE: u32 = 4096;
 /// How often a database that changed where no lock could keep it from that is read again.
 const ATTEMPTS: u32 = 3;
 
+/// Whether a capture's inventory is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    Wanted,
+    /// Left empty: nobody reads the tables.
+    Spared,
+}
+
 /// Pushes the database into `sink`.
 pub(crate) fn capture(
     place: Place,
     reader: Reader,
+    counting: Counting,
     wait: Duration,
     sink: &mut dyn Sink,
     context: &Context,
@@ -37,7 +46,8 @@ pub(crate) fn capture(
     }
     for _ in 0..ATTEMPTS {
         let (database, view) = Database::open_view(place.clone(), reader.log_state(), wait, context)?;
-        let done = interruptible(&database.connection, context, || once(&database, &view, reader, sink, context));
+        let done =
+            interruptible(&database.connection, context, || once(&database, &view, reader, counting, sink, context));
         if let Some(capture) = done? {
             return Ok(capture);
         }
@@ -51,6 +61,7 @@ fn once(
     database: &Database,
     view: &View,
     reader: Reader,
+    counting: Counting,
     sink: &mut dyn Sink,
     context: &Context,
 ) -> EngineResult<Option<Capture>> {
@@ -68,7 +79,10 @@ fn once(
         // The sink tells the progress: it knows what is done with the pages.
         sink.pages(file, first, bytes).map_err(refused)
     };
-    let counted = read_and_count(database, view, reader, context, &mut emit)?;
+    let counted = match counting {
+        Counting::Wanted => read_and_count(database, view, reader, context, &mut emit)?,
+        Counting::Spared => reader.read(database, view, context, &mut emit).map(|()| Some(Inventory::default()))?,
+    };
     let header: Header = header.ok_or_else(|| damaged(path, "it has no pages"))?;
     let inventory = match counted {
         Some(inventory) => inventory,

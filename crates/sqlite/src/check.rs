@@ -12,6 +12,7 @@ const LISTED: usize = 100;
 pub(crate) fn run(connection: &Connection, level: CheckLevel) -> rusqlite::Result<CheckReport> {
     let mut report = CheckReport::default();
     match level {
+        CheckLevel::None => {}
         CheckLevel::Quick => texts(connection, "quick_check", &mut report)?,
         CheckLevel::Full => {
             texts(connection, "integrity_check", &mut report)?;

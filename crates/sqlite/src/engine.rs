@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineErrorKind, EngineResult, Identity,
-    Inventory, RestoreRequest, Restored, Scratch, Sink, Source,
+    Inventory, RestoreRequest, Restored, Scratch, Sink, Snapshots, Source,
 };
 
+use crate::capture::Counting;
 use crate::database::{Database, LogState};
 use crate::failure::failed;
 use crate::header::{HEADER_BYTES, Header, MAGIC};
@@ -65,7 +66,7 @@ impl Engine for SqliteEngine {
     }
 
     fn capture(&self, source: &Source, sink: &mut dyn Sink, context: &Context) -> EngineResult<Capture> {
-        capture::capture(Place::find(source)?, self.reader, self.wait, sink, context)
+        capture::capture(Place::find(source)?, self.reader, Counting::Wanted, self.wait, sink, context)
     }
 
     fn restore(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored> {
@@ -106,6 +107,10 @@ impl Engine for SqliteEngine {
     fn scratch(&self, _: &Source, folder: &Path) -> EngineResult<Scratch> {
         // The folder goes with all that is in it.
         Ok(Scratch { source: Source::path(&folder.join(MAIN_FILE)), discard: Box::new(|| Ok(())) })
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 }
 

@@ -51,6 +51,17 @@ impl<'c> Handles<'c> {
         size(self.file(ffi::SQLITE_FCNTL_FILE_POINTER)?)
     }
 
+    /// Whether the main file has another name than the one under which it was opened, or none.
+    pub(crate) fn has_moved(&self) -> bool {
+        let mut moved: c_int = 0;
+        // SAFETY: the connection is open as long as it is borrowed; the operation writes one int to its fourth argument.
+        let code = unsafe {
+            let operation = ffi::SQLITE_FCNTL_HAS_MOVED;
+            ffi::sqlite3_file_control(self.connection.handle(), c"main".as_ptr(), operation, (&raw mut moved).cast())
+        };
+        code != ffi::SQLITE_OK || moved != 0
+    }
+
     /// The first words of the shared wal-index; only after a transaction in WAL mode.
     pub(crate) fn wal_index(&self) -> Result<[u32; WAL_INDEX_WORDS], FileError> {
         let file = self.file(ffi::SQLITE_FCNTL_FILE_POINTER)?;

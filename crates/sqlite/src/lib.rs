@@ -16,11 +16,13 @@ mod place;
 mod reader;
 mod restore;
 mod settled;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 mod wal_index;
 mod watch;
 
+pub use copal_file_engine::FileSnapshots;
 pub use engine::SqliteEngine;
 pub use reader::Reader;
 

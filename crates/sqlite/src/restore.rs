@@ -6,7 +6,6 @@
 mod lock;
 mod record;
 mod stage;
-mod step;
 mod swap;
 mod target;
 #[cfg(test)]
@@ -14,9 +13,9 @@ mod tests;
 
 use std::time::Duration;
 
-use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
+use copal_core::{CheckReport, Content, Context, EngineResult, RestoreRequest, Restored, Source};
+use copal_file_engine::storage_failed;
 use copal_storage::local_file::{holders, require_space};
-use copal_storage::{StorageError, StorageErrorKind};
 
 use target::Target;
 
@@ -32,7 +31,8 @@ pub(crate) fn restore(
     let mut notes = Vec::new();
     if !request.dry_run {
         let _alone = lock::alone(&target, wait, context)?;
-        notes.extend(record::settle(&target, wait, context)?);
+        let wait = if request.force { Duration::ZERO } else { wait };
+        notes.extend(record::settle(&target, wait, request.force, context)?);
     }
     let occupied = target.occupied()?;
     if occupied && !request.replace {
@@ -50,29 +50,19 @@ pub(crate) fn restore(
     let check = stage::verify(&staged, file, request.check, &target, context)?;
     context.phase("replacing", None);
     context.cancel.check()?;
-    let replaced = swap::into_place(staged, &target, request.replace, wait, context, &mut notes)?;
+    let replaced = swap::into_place(staged, &target, request, wait, context, &mut notes)?;
     Ok(Restored { target: target.shown(), replaced, check, notes })
 }
 
-/// The engine's error for one of the local file layer.
-fn storage_failed(error: StorageError) -> EngineError {
-    let kind = match error.kind() {
-        StorageErrorKind::NotFound => EngineErrorKind::NotFound,
-        StorageErrorKind::AlreadyExists => EngineErrorKind::Exists,
-        StorageErrorKind::PermissionDenied => EngineErrorKind::PermissionDenied,
-        StorageErrorKind::NoSpace => EngineErrorKind::NoSpace,
-        StorageErrorKind::Configuration | StorageErrorKind::Unsupported => EngineErrorKind::Unsupported,
-        _ => EngineErrorKind::Other,
-    };
-    let mut mapped = EngineError::new(kind, error.message.clone());
-    mapped.hint = error.hint.clone();
-    match error.source {
-        Some(source) => mapped.because(source),
-        None => mapped,
+/// Puts right what an interrupted restore to `target` left; with `dry_run`, only says so.
+pub(crate) fn settle(target: &Source, dry_run: bool, wait: Duration, context: &Context) -> EngineResult<Vec<String>> {
+    let target = Target::resolve(target)?;
+    if !record::is_there(&target) {
+        return Ok(Vec::new());
     }
-}
-
-/// The engine's error for one of the operating system's about a path.
-fn io_failed(doing: &str, path: &std::path::Path, error: std::io::Error) -> EngineError {
-    storage_failed(copal_storage::local_file::io_failed(doing, path, error))
+    if dry_run {
+        return Ok(vec![format!("a restore of {} was interrupted", target.shown())]);
+    }
+    let _alone = lock::alone(&target, wait, context)?;
+    record::settle(&target, wait, false, context)
 }

@@ -63,14 +63,7 @@ impl StagingFile {
 
     /// Gives it the owner and the mode of the file that it will replace, as far as we may; whether the owner is the same.
     pub fn adopt(&self, old: &Metadata) -> Result<bool> {
-        let failed = |e| io_error("set the mode of", &self.path, e);
-        let mine = self.file.metadata().map_err(failed)?;
-        let is_owned = (mine.uid(), mine.gid()) == (old.uid(), old.gid())
-            || std::os::unix::fs::fchown(&self.file, Some(old.uid()), Some(old.gid())).is_ok()
-            || std::os::unix::fs::fchown(&self.file, None, Some(old.gid())).is_ok();
-        // After the owner: a change of owner may take bits away.
-        self.file.set_permissions(Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)?;
-        Ok(is_owned)
+        adopt(&self.file, &self.path, old)
     }
 
     /// Makes its content durable and puts it in the place of `target`, replacing what is there.
@@ -105,6 +98,18 @@ impl Drop for StagingFile {
     }
 }
 
+/// Gives an open file the owner and the mode of another, as far as we may; whether the owner is the same.
+pub fn adopt(file: &File, path: &Path, other: &Metadata) -> Result<bool> {
+    let failed = |e| io_error("set the mode of", path, e);
+    let mine = file.metadata().map_err(failed)?;
+    let is_owned = (mine.uid(), mine.gid()) == (other.uid(), other.gid())
+        || std::os::unix::fs::fchown(file, Some(other.uid()), Some(other.gid())).is_ok()
+        || std::os::unix::fs::fchown(file, None, Some(other.gid())).is_ok();
+    // After the owner: a change of owner may take bits away.
+    file.set_permissions(Permissions::from_mode(other.mode() & 0o7777)).map_err(failed)?;
+    Ok(is_owned)
+}
+
 /// Syncs `staging`, renames it over `target` and syncs the folder. A symbolic link at `target` is itself replaced.
 pub fn durable_replace(staging: &Path, target: &Path) -> Result<()> {
     fsync_file(staging)?;
@@ -117,6 +122,13 @@ pub fn durable_rename(from: &Path, to: &Path) -> Result<()> {
     let (left, entered) = (folder_of(from), folder_of(to));
     fsync_folder(entered)?;
     if left != entered { fsync_folder(left) } else { Ok(()) }
+}
+
+/// Renames `from` to `to`, where nothing may be, and syncs the folder of `to`. The content is not synced. Errors:
+/// `AlreadyExists`.
+pub fn durable_place(from: &Path, to: &Path) -> Result<()> {
+    rename_without_replacing(from, to).map_err(|e| io_error("create", to, e))?;
+    fsync_folder(folder_of(to))
 }
 
 /// Removes a file and makes that durable; one that is not there is no error.
@@ -207,12 +219,26 @@ pub fn reflink_open(source: &File, from: &Path, to: &Path) -> Result<()> {
         let _ = std::fs::remove_file(to);
     }
     cloned.map_err(|errno| match errno {
-        Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL | Errno::NOSYS => {
+        errno if cannot_clone(errno) => {
             let message = format!("{} cannot share its content with {}", from.display(), to.display());
             StorageError::new(StorageErrorKind::Unsupported, message).because(io::Error::from(errno))
         }
         errno => io_error("write", to, errno.into()),
     })
+}
+
+/// Makes an open, empty file a clone of another; `false`: that cannot be had here.
+pub fn clone_into(target: &File, source: &File) -> io::Result<bool> {
+    match clone_file(target, source) {
+        Ok(()) => Ok(true),
+        Err(errno) if cannot_clone(errno) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the file system, not what happened on it, keeps content from being shared.
+fn cannot_clone(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::INVAL | Errno::NOSYS)
 }
 
 #[cfg(target_os = "linux")]

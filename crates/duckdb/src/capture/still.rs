@@ -21,7 +21,8 @@ use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers};
 use crate::format::log::{LogProblem, LogState};
 use crate::owner::Owner;
 use crate::place::Place;
-use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE, descriptor, inventory};
+use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE, inventory};
+use copal_file_engine::descriptor;
 
 /// Bytes in a page where the size of blocks is not known; the default size of blocks.
 const PAGE: usize = 256 * 1024;
@@ -151,7 +152,7 @@ fn describe(
             capture.engine_version = format!("storage version {version}");
             capture.inventory = inventory::of_unknown(*version);
         }
-        Err(problem) => return Err(inventory::unreadable(place, problem)),
+        Err(problem) => return Err(inventory::unreadable(&place.path, problem)),
     }
     if let Some(problem) = problem {
         let why = match problem {

@@ -1,16 +1,16 @@
 //! The new database beside its target: written, made durable and checked before anything else is touched.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use copal_core::{
     CheckLevel, CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, FileEntry, FirstError,
 };
-use copal_storage::local_file::{StagingFile, sweep_abandoned, write_failed};
+use copal_file_engine::{io_failed, step, storage_failed};
+use copal_storage::local_file::{StagingFile, clone_into, sweep_abandoned, write_failed};
 
-use super::step::step;
 use super::target::Target;
-use super::{io_failed, storage_failed};
 use crate::check;
 use crate::place::beside;
 use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE};
@@ -90,7 +90,8 @@ fn write(
     context: &Context,
 ) -> EngineResult<()> {
     step("staging file made")?;
-    let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset));
+    let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset))
+        .with_reflink(|from| clone_into(staged.file(), &File::open(from)?));
     let write_failed = |error| storage_failed(write_failed(&target.path, file.length(), error));
     if let Err(error) = content.write_file(file.name(), &out, context) {
         context.cancel.check()?;

@@ -19,16 +19,15 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest};
+use copal_file_engine::{io_failed, step, storage_failed};
 use copal_storage::local_file::{StagingFile, durable_remove, durable_rename, fsync_folder};
 use serde::{Deserialize, Serialize};
 
 use super::hold::Hold;
 use super::stage::Staged;
-use super::step::step;
 use super::target::Target;
-use super::{io_failed, storage_failed};
-use crate::descriptor::{self, FileId, id_of};
+use copal_file_engine::descriptor::{self, FileId, id_of};
 
 const FORMAT: u32 = 1;
 /// How a barrier begins. DuckDB's magic bytes would stand at byte 8.
@@ -63,19 +62,28 @@ pub(crate) fn is_beginning_of_barrier(beginning: &[u8]) -> bool {
 pub(super) fn into_place(
     staged: Staged,
     target: &Target,
-    replace: bool,
+    request: &RestoreRequest,
     context: &Context,
     notes: &mut Vec<String>,
 ) -> EngineResult<bool> {
     let _alone = target.lock_folder(context)?;
     notes.extend(settle(target)?);
     let occupied = target.occupied()?;
-    if occupied && !replace {
+    if occupied && !request.replace {
         return Err(target.exists_error());
     }
     // Held until the new database has its place: programs that wait for the file get the new one.
-    let hold = Hold::take(&target.path)?;
-    if let Some(hold) = &hold {
+    let hold = match Hold::take(&target.path) {
+        Err(error) if request.force && error.kind == EngineErrorKind::Busy => {
+            notes.push(format!(
+                "{error}; stop it before it writes: its log would be taken for that of the new database"
+            ));
+            None
+        }
+        hold => hold?,
+    };
+    let must_be_alone = hold.as_ref().filter(|_| !request.force);
+    if let Some(hold) = must_be_alone {
         hold.require_alone(&[target.name.as_ref()])?;
     }
     let old = target.main_file()?;
@@ -91,7 +99,7 @@ pub(super) fn into_place(
         }
         .map_err(storage_failed)?;
     } else {
-        exchange(staged, target, old.as_ref(), old_logs, hold.as_ref())?;
+        exchange(staged, target, old.as_ref(), old_logs, must_be_alone)?;
     }
     if let Some(hold) = &hold {
         hold.cross_out();
@@ -312,6 +320,11 @@ fn adopt(staged: &Staged, old: &Metadata, target: &Target, notes: &mut Vec<Strin
         notes.push(format!("{} now belongs to the user who restored it", target.path.display()));
     }
     Ok(())
+}
+
+/// Whether a restore to the same target was interrupted where that has to be put right.
+pub(super) fn is_interrupted(target: &Target) -> bool {
+    std::fs::symlink_metadata(path_of(target)).is_ok()
 }
 
 fn path_of(target: &Target) -> PathBuf {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, Source};
+use copal_file_engine::{io_failed, storage_failed};
 use copal_storage::local_file::{FileTarget, FolderLock};
 
-use super::{io_failed, storage_failed};
 use crate::place::beside;
 use crate::{CHECKPOINT_LOG, LOG, RECOVERY_LOG};
 

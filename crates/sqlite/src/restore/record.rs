@@ -1,7 +1,7 @@
 //! A note beside the target that says which of its files were moved aside, so that an interruption can be undone.
 //!
-//! It is needed only where the old database cannot be gathered in its main file: it is damaged, or its main file is
-//! gone. Whoever finds the note puts things right before anything else: if the new main file took its place, what
+//! It is needed only where the old database cannot be gathered in its main file: it is damaged, its main file is gone, or it
+//! is in use and replaced by force. Whoever finds the note puts things right before anything else: if the new main file took its place, what
 //! was moved aside goes; if not, it goes back.
 
 use std::fs::Metadata;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use copal_file_engine::{io_failed, step, storage_failed};
+use copal_storage::StorageErrorKind;
 use copal_storage::local_file::{StagingFile, durable_remove, durable_rename};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Seized;
-use super::step::step;
 use super::target::{COMPANIONS, Target};
-use super::{io_failed, storage_failed};
 
 const FORMAT: u32 = 1;
 
@@ -30,19 +30,22 @@ pub(super) struct Record {
     identity: (u64, u64),
     /// Suffixes that were moved, with the names that the files have meanwhile.
     moved: Vec<(String, String)>,
+    /// The old database was in use, and may still be: nobody can be kept out while this is put right.
+    #[serde(default)]
+    forced: bool,
 }
 
 impl Record {
     /// Plans to move all files beside the target away while `staged` takes its place, and makes the plan durable.
-    pub(super) fn create(target: &Target, staged: &StagingFile) -> EngineResult<Self> {
+    pub(super) fn create(target: &Target, staged: &StagingFile, forced: bool) -> EngineResult<Self> {
         let metadata = staged.file().metadata().map_err(|e| io_failed("look at", staged.path(), e))?;
         let name = staged.path().file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         let moved = COMPANIONS
             .iter()
-            .filter(|suffix| std::fs::symlink_metadata(target.companion(suffix)).is_ok())
+            .filter(|suffix| forced || std::fs::symlink_metadata(target.companion(suffix)).is_ok())
             .map(|suffix| ((*suffix).to_owned(), format!("{name}-old{suffix}")))
             .collect();
-        let record = Self { format: FORMAT, staged: name, identity: identity(&metadata), moved };
+        let record = Self { format: FORMAT, staged: name, identity: identity(&metadata), moved, forced };
         let path = path_of(target);
         let note = StagingFile::beside(&path).map_err(storage_failed)?;
         let text = serde_json::to_vec(&record).map_err(|e| io_failed("write", &path, e.into()))?;
@@ -54,8 +57,25 @@ impl Record {
     /// Moves the files aside.
     pub(super) fn move_aside(&self, target: &Target) -> EngineResult<()> {
         for (suffix, aside) in &self.moved {
-            durable_rename(&target.companion(suffix), &target.folder.join(aside)).map_err(storage_failed)?;
+            match durable_rename(&target.companion(suffix), &target.folder.join(aside)) {
+                // Those who use the database may take such files away themselves.
+                Err(e) if self.forced && e.kind() == StorageErrorKind::NotFound => continue,
+                moved => moved.map_err(storage_failed)?,
+            }
             step("moved aside")?;
+        }
+        Ok(())
+    }
+
+    /// Removes what those who use the old database have made since: beside the new one it would be taken for its own. To be
+    /// called in the last moment before that has its place.
+    pub(super) fn remove_late(&self, target: &Target) -> EngineResult<()> {
+        for (suffix, _) in self.moved.iter().filter(|_| self.forced) {
+            let path = target.companion(suffix);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failed("remove", &path, e)),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -109,7 +129,7 @@ impl Record {
 }
 
 /// Puts right what an interrupted restore to the same target left; returns remarks.
-pub(super) fn settle(target: &Target, wait: Duration, context: &Context) -> EngineResult<Vec<String>> {
+pub(super) fn settle(target: &Target, wait: Duration, force: bool, context: &Context) -> EngineResult<Vec<String>> {
     let path = path_of(target);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -122,11 +142,19 @@ pub(super) fn settle(target: &Target, wait: Duration, context: &Context) -> Engi
     }
     // While the old database has its place, nobody may use it without what was moved aside.
     let main = target.main_file()?.filter(|m| identity(m) != record.identity);
-    let _seized = main.map(|_| Seized::blind(&target.path, wait, context)).transpose()?;
+    let _seized = match main.map(|_| Seized::blind(&target.path, wait, context)).transpose() {
+        Err(error) if error.kind == EngineErrorKind::Busy && (record.forced || force) => None,
+        seized => seized?,
+    };
     let (finished, mut notes) = record.resolve(target)?;
     let what = if finished { "finished" } else { "undid" };
     notes.push(format!("{what} a restore that had been interrupted"));
     Ok(notes)
+}
+
+/// Whether a restore to the same target was interrupted where that has to be put right.
+pub(super) fn is_there(target: &Target) -> bool {
+    std::fs::symlink_metadata(path_of(target)).is_ok()
 }
 
 fn path_of(target: &Target) -> PathBuf {

@@ -1,15 +1,15 @@
 //! The new database beside its target: written, made durable and checked before anything else is touched.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use copal_core::{
     CheckLevel, CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, FileEntry, FirstError,
 };
-use copal_storage::local_file::{StagingFile, sweep_abandoned, write_failed};
+use copal_file_engine::{io_failed, step, storage_failed};
+use copal_storage::local_file::{StagingFile, clone_into, sweep_abandoned, write_failed};
 
-use super::step::step;
 use super::target::Target;
-use super::{io_failed, storage_failed};
 use crate::MAIN_FILE;
 use crate::database::open_immutable;
 use crate::failure::failed;
@@ -33,7 +33,8 @@ pub(super) fn write(
     let staged = StagingFile::beside(&target.path).map_err(storage_failed)?;
     step("staging file made")?;
     context.phase("writing", Some(file.length()));
-    let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset));
+    let out = FirstError::new(|offset, bytes: &[u8]| staged.file().write_all_at(bytes, offset))
+        .with_reflink(|from| clone_into(staged.file(), &File::open(from)?));
     let write_failed = |error| storage_failed(write_failed(&target.path, file.length(), error));
     if let Err(error) = content.write_file(file.name(), &out, context) {
         context.cancel.check()?;
@@ -61,6 +62,9 @@ pub(super) fn verify(
     target: &Target,
     context: &Context,
 ) -> EngineResult<CheckReport> {
+    if level == CheckLevel::None {
+        return Ok(CheckReport::default());
+    }
     if file.length() == 0 {
         return Ok(CheckReport { ran: vec!["empty file".to_owned()], ..CheckReport::default() });
     }

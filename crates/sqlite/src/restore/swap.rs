@@ -14,19 +14,21 @@
 //! If SQLite cannot read the old database, or its main file is gone, steps 2 and 3 are replaced by moving the
 //! companions aside under a durable record (see `record`). In between SQLite finds the old main file alone, which it
 //! could not read anyway, or no database.
+//!
+//! The same is done with `force` if others have locked the old database. Who opens it between the two renames finds it
+//! without what stands in its log only; what such a one makes beside it is removed just before the new file has its place.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
-use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
+use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest};
+use copal_file_engine::{io_failed, step, storage_failed};
 use copal_storage::local_file::{StagingFile, fsync_folder};
 
 use super::lock::{self, Seized};
 use super::record::{self, Record};
-use super::step::step;
 use super::target::{COMPANIONS, Target};
-use super::{io_failed, storage_failed};
 
 /// What a program finds that goes on using the old file: no database, rather than one that nobody backs up.
 const REPLACED: &[u8; 48] = b"This database was replaced by a restored one.\n\0\0";
@@ -35,15 +37,16 @@ const REPLACED: &[u8; 48] = b"This database was replaced by a restored one.\n\0\
 pub(super) fn into_place(
     staged: StagingFile,
     target: &Target,
-    replace: bool,
+    request: &RestoreRequest,
     wait: Duration,
     context: &Context,
     notes: &mut Vec<String>,
 ) -> EngineResult<bool> {
     let _alone = lock::alone(target, wait, context)?;
-    notes.extend(record::settle(target, wait, context)?);
+    let wait = if request.force { Duration::ZERO } else { wait };
+    notes.extend(record::settle(target, wait, request.force, context)?);
     let occupied = target.occupied()?;
-    if occupied && !replace {
+    if occupied && !request.replace {
         return Err(target.exists_error());
     }
     step("ready to swap")?;
@@ -51,10 +54,10 @@ pub(super) fn into_place(
         // What may stand there is an empty log, a crossed-out journal or an index, all of which SQLite starts anew. It
         // is not touched: without a main file there is no lock to keep off somebody who creates a database just now.
         None if !occupied => staged.place_new(&target.path).map_err(storage_failed)?,
-        None => recorded(staged, target, Place::New)?,
+        None => recorded(staged, target, Place::New, false)?,
         Some(old) => {
             adopt(&staged, &old, target, notes)?;
-            replace_main(staged, target, &old, wait, context)?;
+            replace_main(staged, target, &old, request.force, wait, context)?;
         }
     }
     step("swapped")?;
@@ -65,24 +68,31 @@ fn replace_main(
     staged: StagingFile,
     target: &Target,
     old: &Metadata,
+    force: bool,
     wait: Duration,
     context: &Context,
 ) -> EngineResult<()> {
     // SQLite would delete a log that stands beside an empty main file, so that is left unopened.
     let seized = match old.len() {
-        0 => Seized::blind(&target.path, wait, context)?,
-        _ => Seized::gather(&target.path, wait, context)?,
+        0 => Seized::blind(&target.path, wait, context),
+        _ => Seized::gather(&target.path, wait, context),
+    };
+    let seized = match seized {
+        Err(error) if force && error.kind == EngineErrorKind::Busy => None,
+        seized => Some(seized?),
     };
     step("locked")?;
-    lock::wait_for_users(&target.path, wait, context)?;
+    if !force {
+        lock::wait_for_users(&target.path, wait, context)?;
+    }
     // Kept open as long as the lock is needed: to close a descriptor of the file ends the process's locks on it.
     let old_file = OpenOptions::new().write(true).open(&target.path).map_err(|e| io_failed("open", &target.path, e))?;
-    let swapped = if seized.is_whole {
+    let swapped = if seized.as_ref().is_some_and(|seized| seized.is_whole) {
         remove_companions(target)
             .and_then(|()| step("old database gathered"))
             .and_then(|()| staged.replace(&target.path).map_err(storage_failed))
     } else {
-        recorded(staged, target, Place::Existing)
+        recorded(staged, target, Place::Existing, seized.is_none())
     };
     if swapped.is_ok() {
         cross_out(&old_file);
@@ -100,9 +110,12 @@ enum Place {
 }
 
 /// Swaps with the companions moved aside under a record, and puts them back if that fails.
-fn recorded(staged: StagingFile, target: &Target, place: Place) -> EngineResult<()> {
-    let record = Record::create(target, &staged)?;
+fn recorded(staged: StagingFile, target: &Target, place: Place, forced: bool) -> EngineResult<()> {
+    let record = Record::create(target, &staged, forced)?;
     let swapped = step("record written").and_then(|()| record.move_aside(target)).and_then(|()| {
+        // Now, so that nothing is left to be synced between the next two steps.
+        staged.file().sync_all().map_err(|e| io_failed("sync", staged.path(), e))?;
+        record.remove_late(target)?;
         match place {
             Place::New => staged.place_new(&target.path),
             Place::Existing => staged.replace(&target.path),

@@ -6,9 +6,9 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use copal_core::{EngineError, EngineErrorKind, EngineResult, Source};
+use copal_file_engine::{io_failed, storage_failed};
 use copal_storage::local_file::FileTarget;
 
-use super::{io_failed, storage_failed};
 use crate::place::beside;
 
 /// The suffixes of the files that SQLite keeps beside a database.

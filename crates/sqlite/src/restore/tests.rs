@@ -7,12 +7,12 @@ use std::time::Duration;
 use copal_core::{CheckLevel, Context, Engine, EngineErrorKind, RestoreRequest, Source};
 
 use super::lock::Seized;
-use super::step::testing::{abort_at, fail_at};
 use super::target::Target;
 use super::{record, stage};
 use crate::Reader;
 use crate::place::beside;
 use crate::testing::{MemoryBackup, Scratch, capture, child, engine, holder, restore, shell};
+use copal_file_engine::testing::{abort_at, fail_at};
 
 const OLD: &str = "CREATE TABLE old (x); INSERT INTO old VALUES ('before');";
 const NEW: &str = "CREATE TABLE new (x); INSERT INTO new VALUES ('restored');";
@@ -463,10 +463,10 @@ fn what_was_opened_meanwhile_is_not_overwritten() {
     let content = backup("wal");
     let file = stage::main_file(&content).unwrap();
     let staged = stage::write(&content, file, &target, &Context::silent()).unwrap();
-    let record = record::Record::create(&target, &staged).unwrap();
+    let record = record::Record::create(&target, &staged, false).unwrap();
     record.move_aside(&target).unwrap();
     std::fs::write(beside(&scratch.path, "-wal"), b"somebody's newer log").unwrap();
-    let notes = record::settle(&target, Duration::ZERO, &Context::silent()).unwrap();
+    let notes = record::settle(&target, Duration::ZERO, false, &Context::silent()).unwrap();
     assert!(notes[0].contains("was kept"), "{notes:?}");
     assert_eq!(std::fs::read(beside(&scratch.path, "-wal")).unwrap(), b"somebody's newer log");
     assert_eq!(scratch.names().iter().filter(|n| n.contains("-old-wal")).count(), 1);

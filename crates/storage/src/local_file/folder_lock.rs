@@ -1,4 +1,4 @@
-//! A lock on a folder, so that only one restore at a time swaps files in it.
+//! A lock on a folder, so that only one restore at a time swaps files in it, and one call at a time works with snapshots.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// How often the lock is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Keeps two restores out of one folder's swaps. It leaves nothing behind: the lock is on the folder itself.
+/// Keeps two calls from working in one folder. It leaves nothing behind: the lock is on the folder itself.
 #[derive(Debug)]
 pub struct FolderLock {
-    _folder: Option<File>,
+    folder: Option<File>,
 }
 
 impl FolderLock {
@@ -18,18 +18,23 @@ impl FolderLock {
     ///
     /// On a file system without such locks there is nothing to take, and it is given at once.
     pub fn take(folder: &Path, wait: Duration, mut go_on: impl FnMut() -> bool) -> Option<Self> {
-        let Ok(folder) = File::open(folder) else { return Some(Self { _folder: None }) };
+        let Ok(folder) = File::open(folder) else { return Some(Self { folder: None }) };
         let deadline = Instant::now() + wait;
         loop {
             match folder.try_lock() {
-                Ok(()) => return Some(Self { _folder: Some(folder) }),
+                Ok(()) => return Some(Self { folder: Some(folder) }),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline && go_on() => {
                     std::thread::sleep(RETRY.min(wait));
                 }
                 Err(TryLockError::WouldBlock) => return None,
-                Err(TryLockError::Error(_)) => return Some(Self { _folder: None }),
+                Err(TryLockError::Error(_)) => return Some(Self { folder: None }),
             }
         }
+    }
+
+    /// Whether there is a lock, so that others are kept out for certain.
+    pub fn is_held(&self) -> bool {
+        self.folder.is_some()
     }
 }
 
@@ -43,6 +48,7 @@ mod tests {
         let first = FolderLock::take(dir.path(), Duration::ZERO, || true).unwrap();
         assert!(FolderLock::take(dir.path(), Duration::from_millis(80), || true).is_none());
         assert!(FolderLock::take(dir.path(), Duration::from_secs(3600), || false).is_none());
+        assert!(first.is_held());
         drop(first);
         // A process that another test starts has our descriptors until it runs its program.
         assert!(FolderLock::take(dir.path(), Duration::from_secs(20), || true).is_some());

@@ -1,18 +1,18 @@
-//! The places at which a restore can be interrupted, so that tests can do so at each of them.
+//! The places at which a call can be interrupted, so that tests can do so at each of them.
 
-/// Marks the place between two steps; in tests it may end the process or fail.
-#[cfg(not(test))]
+/// Marks the place between two steps; with the feature `testkit` it may end the process or fail.
+#[cfg(not(feature = "testkit"))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail in tests")]
-pub(super) fn step(_name: &str) -> copal_core::EngineResult<()> {
+pub fn step(_name: &str) -> copal_core::EngineResult<()> {
     Ok(())
 }
 
-#[cfg(test)]
-pub(super) use testing::step;
+#[cfg(feature = "testkit")]
+pub use testing::step;
 
 /// Counts the steps of a thread and interrupts at the one that was asked for.
-#[cfg(test)]
-pub(super) mod testing {
+#[cfg(feature = "testkit")]
+pub mod testing {
     use std::cell::Cell;
 
     use copal_core::{EngineError, EngineErrorKind, EngineResult};
@@ -24,18 +24,19 @@ pub(super) mod testing {
     }
 
     /// From now on, the `n`th step (from 0) of this thread fails.
-    pub(in crate::restore) fn fail_at(n: Option<u32>) {
+    pub fn fail_at(n: Option<u32>) {
         PASSED.set(0);
         FAIL_AT.set(n);
     }
 
     /// From now on, the process ends at the `n`th step (from 0) of this thread, as if it were killed.
-    pub(in crate::restore) fn abort_at(n: Option<u32>) {
+    pub fn abort_at(n: Option<u32>) {
         PASSED.set(0);
         ABORT_AT.set(n);
     }
 
-    pub(in crate::restore) fn step(name: &str) -> EngineResult<()> {
+    /// Marks the place between two steps.
+    pub fn step(name: &str) -> EngineResult<()> {
         let n = PASSED.get();
         PASSED.set(n + 1);
         if ABORT_AT.get() == Some(n) {

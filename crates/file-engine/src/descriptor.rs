@@ -13,17 +13,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What names a file for the operating system: device and inode.
-pub(crate) type FileId = (u64, u64);
+pub type FileId = (u64, u64);
 
 static KEPT: Mutex<BTreeMap<FileId, Vec<Arc<File>>>> = Mutex::new(BTreeMap::new());
 
 /// The identity of a file.
-pub(crate) fn id_of(metadata: &Metadata) -> FileId {
+pub fn id_of(metadata: &Metadata) -> FileId {
     (metadata.dev(), metadata.ino())
 }
 
 /// Opens a file for reading, or hands out the descriptor that is open already.
-pub(crate) fn open(path: &Path) -> io::Result<(Arc<File>, FileId)> {
+pub fn open(path: &Path) -> io::Result<(Arc<File>, FileId)> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     kept.retain(|_, files| {
         files.retain(|file| Arc::strong_count(file) > 1 || file.metadata().map_or(true, |m| m.nlink() > 0));

@@ -1,0 +1,66 @@
+//! What snapshots need of DuckDB: a sealed clone of main file and log, and the version that a file tells.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use copal_core::{Content, Context, Engine, EngineResult, RestoreRequest, Restored, Sink, Source};
+use copal_file_engine::{Described, FileEngine, FileSnapshots, io_failed};
+
+use crate::format::header::{HEADERS_LENGTH, Headers};
+use crate::place::{Place, beside};
+use crate::{CHECKPOINT_LOG, DuckDbEngine, LOG, MAIN_FILE, RECOVERY_LOG, capture, inventory, restore};
+
+copal_file_engine::snapshots_of_files!(DuckDbEngine);
+
+impl DuckDbEngine {
+    /// What takes snapshots that all lie in one folder, which may contain other files, rather than beside their databases.
+    pub fn snapshots_in(&self, folder: &Path) -> FileSnapshots<Self> {
+        FileSnapshots::in_folder(self, folder)
+    }
+}
+
+impl FileEngine for DuckDbEngine {
+    fn main_file(&self) -> &'static str {
+        MAIN_FILE
+    }
+
+    fn parts(&self) -> &'static [&'static str] {
+        &[LOG, CHECKPOINT_LOG]
+    }
+
+    fn leavings(&self) -> &'static [&'static str] {
+        &[LOG, CHECKPOINT_LOG, RECOVERY_LOG]
+    }
+
+    fn beside(&self, main: &Path, suffix: &str) -> PathBuf {
+        beside(main, suffix)
+    }
+
+    fn clone_to(&self, source: &Source, main: &Path, context: &Context) -> EngineResult<bool> {
+        capture::clone_to(&Place::find(source)?, self.deadline, main, context)
+    }
+
+    fn copy(&self, source: &Source, sink: &mut dyn Sink, context: &Context) -> EngineResult<()> {
+        Engine::capture(self, source, sink, context).map(drop)
+    }
+
+    fn describe(&self, main: &Path) -> EngineResult<Described> {
+        let failed = |e| io_failed("read", main, e);
+        let file = File::open(main).map_err(failed)?;
+        let length = usize::try_from(file.metadata().map_err(failed)?.len()).unwrap_or(usize::MAX);
+        let mut raw = vec![0; HEADERS_LENGTH.min(length)];
+        file.read_exact_at(&mut raw, 0).map_err(failed)?;
+        let headers = Headers::parse(&raw);
+        let engine_version = inventory::version_in(&headers).map_err(|problem| inventory::unreadable(main, problem))?;
+        Ok(Described { engine_version, schema_version: None })
+    }
+
+    fn rewind(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored> {
+        Engine::restore(self, content, request, context)
+    }
+
+    fn settle(&self, target: &Source, dry_run: bool, context: &Context) -> EngineResult<Vec<String>> {
+        restore::settle(target, dry_run, context)
+    }
+}
