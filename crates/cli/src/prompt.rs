@@ -1,6 +1,6 @@
-//! Passphrases from the terminal.
+//! Questions on the terminal, for passphrases above all.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use copal::{CopalError, ErrorKind, PassphraseSource, Result, Secret};
@@ -26,14 +26,32 @@ pub(crate) fn restore_terminal() -> bool {
     false
 }
 
-fn ask(question: &str) -> Result<Secret> {
+/// Asks, with the terminal known so that an interruption puts it back as it was.
+fn with_terminal<T>(ask: impl FnOnce() -> T) -> T {
     #[cfg(unix)]
     let set = |terminal| *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
     #[cfg(unix)]
     set(rustix::termios::tcgetattr(std::io::stdin()).ok());
-    let answer = rpassword::prompt_password(format!("{question}: "));
+    let answer = ask();
     #[cfg(unix)]
     set(None);
+    answer
+}
+
+/// One line of what is no secret; empty at the end of the input.
+pub(crate) fn line(question: &str) -> Result<String> {
+    let answer = with_terminal(|| {
+        // Without standard error nobody sees the question; the answer is read all the same.
+        let _ = write!(std::io::stderr(), "{question}: ");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let failed = |error| CopalError::new(ErrorKind::Failed, "the terminal cannot be read").because(error);
+    Ok(answer.map_err(failed)?.trim().to_owned())
+}
+
+fn ask(question: &str) -> Result<Secret> {
+    let answer = with_terminal(|| rpassword::prompt_password(format!("{question}: ")));
     let text = answer.map_err(|error| match error.kind() {
         std::io::ErrorKind::Interrupted => interrupted_error(),
         _ => CopalError::new(ErrorKind::Passphrase, "the passphrase cannot be read from the terminal").because(error),

@@ -25,7 +25,14 @@ impl Starter {
     }
 
     /// Writes the file, only if it still does not exist.
-    pub(crate) fn write(&self, repository: Option<&str>, encrypt: bool, passphrase_file: Option<&str>) -> Result<()> {
+    ///
+    /// `encrypt`: of the repository; `None`: there is none.
+    pub(crate) fn write(
+        &self,
+        repository: Option<&str>,
+        encrypt: Option<bool>,
+        passphrase_file: Option<&str>,
+    ) -> Result<()> {
         let text = self.render(repository, encrypt, passphrase_file);
         let created = OpenOptions::new().write(true).create_new(true).open(&self.file);
         created.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
@@ -34,23 +41,16 @@ impl Starter {
         })
     }
 
-    fn render(&self, repository: Option<&str>, encrypt: bool, passphrase_file: Option<&str>) -> String {
+    fn render(&self, repository: Option<&str>, encrypt: Option<bool>, passphrase_file: Option<&str>) -> String {
         let mut lines =
             vec!["# Copal's configuration; docs/configuration.md explains every key.".to_owned(), String::new()];
-        lines.push("[repository]".into());
-        lines.push(match repository {
-            Some(url) => format!("url = {}", quote(&located(url, &self.file))),
-            None => "# url = \"s3://bucket/prefix\"    # without it: ~/.local/share/copal/repository".into(),
-        });
-        lines.push(match (encrypt, passphrase_file) {
-            (false, _) => "encryption = \"none\"".into(),
-            (true, Some(path)) => format!("passphrase_file = {}", quote(&absolute(path))),
-            (true, None) => {
-                "# passphrase_file = \"/etc/copal/passphrase\"    # for unattended backups; chmod 600".into()
-            }
-        });
+        if let Some(encrypt) = encrypt {
+            lines.extend(repository_lines(repository, encrypt, passphrase_file, &self.file));
+        }
         for (name, url) in &self.databases {
-            lines.push(String::new());
+            if lines.len() > 2 {
+                lines.push(String::new());
+            }
             let key = if name.as_str().contains('.') { quote(name.as_str()) } else { name.to_string() };
             lines.push(format!("[databases.{key}]"));
             lines.push(format!("url = {}", quote(url)));
@@ -60,6 +60,24 @@ impl Starter {
         }
         lines.join("\n") + "\n"
     }
+}
+
+fn repository_lines(
+    repository: Option<&str>,
+    encrypt: bool,
+    passphrase_file: Option<&str>,
+    file: &Path,
+) -> [String; 3] {
+    let url = match repository {
+        Some(url) => format!("url = {}", quote(&located(url, file))),
+        None => "# url = \"s3://bucket/prefix\"    # without it: ~/.local/share/copal/repository".into(),
+    };
+    let key = match (encrypt, passphrase_file) {
+        (false, _) => "encryption = \"none\"".into(),
+        (true, Some(path)) => format!("passphrase_file = {}", quote(&absolute(path))),
+        (true, None) => "# passphrase_file = \"/etc/copal/passphrase\"    # for unattended backups; chmod 600".into(),
+    };
+    ["[repository]".into(), url, key]
 }
 
 fn exists(file: &Path) -> CopalError {
@@ -124,7 +142,7 @@ mod tests {
         let file = folder.path().join("copal.toml");
         let urls = ["sqlite:/srv/app.db", "/srv/other/App.db", "postgres://u@h/shop?x=1", "/srv/we\"ird ${x}.db"];
         let starter = Starter::new(&file, &urls.map(str::to_owned)).unwrap();
-        starter.write(Some("s3://bucket/prefix"), true, Some("/etc/copal/passphrase")).unwrap();
+        starter.write(Some("s3://bucket/prefix"), Some(true), Some("/etc/copal/passphrase")).unwrap();
         let configuration = Configuration::load(Some(&file), &Environment::default()).unwrap();
         let found: Vec<_> = configuration
             .databases

@@ -28,5 +28,5 @@ pub use outcome::{
 pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, GcOptions, InitOptions, KeyChange, PruneOptions, RestoreOptions, RewindRequest,
-    SnapOptions, VerifyOptions, WhichBackups,
+    SnapOptions, VerifyOptions, WhichBackups, snapshot_before_migration, try_snapshot_before_migration,
 };

@@ -342,4 +342,10 @@ pub trait Engine: Send + Sync {
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None
     }
+
+    /// The same with all snapshots in one folder, which may contain other files, if databases are files.
+    fn snapshots_in(&self, folder: &Path) -> Option<Box<dyn Snapshots>> {
+        let _ = folder;
+        None
+    }
 }

@@ -3,6 +3,8 @@
 //! There is no index of them: each carries its description with it, so a list is a look at the place where they lie. Whatever
 //! is killed, at any moment there is a database of the name, or the next call puts it back.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine_error::EngineError;
@@ -117,6 +119,12 @@ pub trait Snapshots: Send + Sync {
     /// Finishes or undoes what killed processes left, and says what that was; with `dry_run`, only says it. A complete snapshot
     /// is never touched.
     fn settle(&self, source: &Source, dry_run: bool, context: &Context) -> EngineResult<Vec<String>>;
+
+    /// The file that is the snapshot, if it is one plain file that a plain move puts in the database's place.
+    fn path(&self, source: &Source, id: &SnapshotId) -> EngineResult<Option<PathBuf>> {
+        let _ = (source, id);
+        Ok(None)
+    }
 
     /// Pushes a snapshot into a sink, as `Engine::capture` does it with the database itself.
     fn capture(

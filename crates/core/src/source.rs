@@ -51,7 +51,7 @@ impl Source {
     /// slashes start a relative path and four an absolute one; `scheme:/x` is absolute and `scheme:x` relative.
     pub fn file_path(&self) -> PathBuf {
         let rest = match (&self.scheme, self.rest.strip_prefix("//")) {
-            (Some(_), Some(after)) => after.strip_prefix('/').unwrap_or(after),
+            (Some(_), Some(after)) => without_options(after.strip_prefix('/').unwrap_or(after)),
             _ => &self.rest,
         };
         PathBuf::from(rest)
@@ -78,6 +78,15 @@ impl Source {
             name.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         Some(Self { scheme: self.scheme.clone(), rest: format!("{server}/{name}{query}") })
+    }
+
+    /// The server on which this database is, as a whole (`…/*`); `None` for what is no `scheme://host/…`.
+    pub fn whole_server(&self) -> Option<Self> {
+        let after = self.rest.strip_prefix("//").filter(|_| self.scheme.is_some())?;
+        let (path, query) = after.split_once('?').map_or((after, None), |(path, query)| (path, Some(query)));
+        let server = path.split_once('/').map_or(path, |(server, _)| server);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Some(Self { scheme: self.scheme.clone(), rest: format!("//{server}/*{query}") })
     }
 
     /// The whole text, password included.
@@ -114,6 +123,11 @@ impl Source {
         let mark = if kept.is_empty() { "" } else { "?" };
         format!("{prefix}//{shown}{path}{mark}{}", kept.join("&"))
     }
+}
+
+/// The path without the options that SQLAlchemy's URLs may have behind it (`?timeout=5`).
+fn without_options(path: &str) -> &str {
+    path.split_once('?').filter(|(_, options)| options.contains('=')).map_or(path, |(path, _)| path)
 }
 
 /// Whether `key=value` carries a password. A percent-encoded key could spell one, so it counts as one.
@@ -177,6 +191,8 @@ mod tests {
             ("sqlite:///app.db", Some("sqlite"), "app.db"),
             ("sqlite:////abs/app.db", Some("sqlite"), "/abs/app.db"),
             ("sqlite+aiosqlite:///app.db", Some("sqlite"), "app.db"),
+            ("sqlite:///app.db?timeout=5&cache=shared", Some("sqlite"), "app.db"),
+            ("sqlite:///what?.db", Some("sqlite"), "what?.db"),
         ];
         for (text, scheme, path) in cases {
             let source = Source::parse(text).unwrap();
@@ -190,6 +206,10 @@ mod tests {
         let server = Source::parse("postgres://u:p@h/*?sslmode=require").unwrap();
         assert_eq!(server.member("a b/ü").unwrap().reveal_rest(), "//u:p@h/a%20b%2F%C3%BC?sslmode=require");
         assert!(Source::parse("postgres://h/a").unwrap().member("b").is_none());
+        let whole = |url: &str| Source::parse(url).unwrap().whole_server().map(|server| server.reveal());
+        assert_eq!(whole("postgres://u:p@h:1/a?x=1").as_deref(), Some("postgres://u:p@h:1/*?x=1"));
+        assert_eq!(whole("postgres://h").as_deref(), Some("postgres://h/*"));
+        assert_eq!(whole("app.db"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineResult, Identity, Inventory,
     RestoreRequest, Restored, Scratch, Sink, Snapshots, Source,
 };
+use copal_file_engine::FileSnapshots;
 
 use crate::format::header::MAGIC;
 use crate::place::Place;
@@ -70,5 +71,9 @@ impl Engine for DuckDbEngine {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
+    }
+
+    fn snapshots_in(&self, folder: &Path) -> Option<Box<dyn Snapshots>> {
+        Some(Box::new(FileSnapshots::in_folder(self, folder)))
     }
 }

@@ -5,20 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use copal_core::{Content, Context, Engine, EngineResult, RestoreRequest, Restored, Sink, Source};
-use copal_file_engine::{Described, FileEngine, FileSnapshots, io_failed};
+use copal_file_engine::{Described, FileEngine, io_failed};
 
 use crate::format::header::{HEADERS_LENGTH, Headers};
 use crate::place::{Place, beside};
 use crate::{CHECKPOINT_LOG, DuckDbEngine, LOG, MAIN_FILE, RECOVERY_LOG, capture, inventory, restore};
 
 copal_file_engine::snapshots_of_files!(DuckDbEngine);
-
-impl DuckDbEngine {
-    /// What takes snapshots that all lie in one folder, which may contain other files, rather than beside their databases.
-    pub fn snapshots_in(&self, folder: &Path) -> FileSnapshots<Self> {
-        FileSnapshots::in_folder(self, folder)
-    }
-}
 
 impl FileEngine for DuckDbEngine {
     fn main_file(&self) -> &'static str {

@@ -56,12 +56,6 @@ impl<E: FileEngine> FileSnapshots<E> {
         Self { engine: engine.clone(), chosen: Some(folder.to_owned()) }
     }
 
-    /// The main file of a snapshot.
-    pub fn path(&self, source: &Source, id: &SnapshotId) -> EngineResult<PathBuf> {
-        let folder = self.folder(source)?;
-        Ok(folder.main(&description::one(&folder, &self.engine, id)?.stem))
-    }
-
     pub(crate) fn folder(&self, source: &Source) -> EngineResult<Folder> {
         Folder::find(source, self.chosen.as_deref())
     }
@@ -255,6 +249,11 @@ impl<E: FileEngine> Snapshots for FileSnapshots<E> {
             true => settle::run(&folder, &self.engine, &folder.lock(context)?, dry_run, context),
             false => self.engine.settle(&folder.source, dry_run, context),
         }
+    }
+
+    fn path(&self, source: &Source, id: &SnapshotId) -> EngineResult<Option<PathBuf>> {
+        let folder = self.folder(source)?;
+        Ok(Some(folder.main(&description::one(&folder, &self.engine, id)?.stem)))
     }
 
     fn capture(

@@ -7,6 +7,7 @@ use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineErrorKind, EngineResult, Identity,
     Inventory, RestoreRequest, Restored, Scratch, Sink, Snapshots, Source,
 };
+use copal_file_engine::FileSnapshots;
 
 use crate::capture::Counting;
 use crate::database::{Database, LogState};
@@ -111,6 +112,10 @@ impl Engine for SqliteEngine {
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
+    }
+
+    fn snapshots_in(&self, folder: &Path) -> Option<Box<dyn Snapshots>> {
+        Some(Box::new(FileSnapshots::in_folder(self, folder)))
     }
 }
 

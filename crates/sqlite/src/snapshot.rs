@@ -18,7 +18,7 @@ use copal_core::{
     Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored, SCHEMA_VERSION_QUERIES,
     Sink, Source,
 };
-use copal_file_engine::{Described, FileEngine, FileSnapshots, descriptor, io_failed, step};
+use copal_file_engine::{Described, FileEngine, descriptor, io_failed, step};
 use copal_storage::local_file::clone_into;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -36,13 +36,6 @@ const WAIT: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 
 copal_file_engine::snapshots_of_files!(SqliteEngine);
-
-impl SqliteEngine {
-    /// What takes snapshots that all lie in one folder, which may contain other files, rather than beside their databases.
-    pub fn snapshots_in(&self, folder: &Path) -> FileSnapshots<Self> {
-        FileSnapshots::in_folder(self, folder)
-    }
-}
 
 impl FileEngine for SqliteEngine {
     fn main_file(&self) -> &'static str {

@@ -41,6 +41,14 @@ impl Copal {
         Ok(members.into_iter().map(name).collect())
     }
 
+    /// The names of the databases on the server that a URL leads to; `None` if its databases are files.
+    pub async fn databases_on_server(&self, url: &str) -> Result<Option<Vec<String>>> {
+        let Some(server) = Source::parse(url).ok().and_then(|source| source.whole_server()) else { return Ok(None) };
+        let engine = self.engines.of(&server)?;
+        let members = blocking(move || engine.members(&server)).await??;
+        Ok(members.map(|members| members.into_iter().map(|member| member.name).collect()))
+    }
+
     /// Whether a configured name stands for all databases of a server.
     pub fn is_whole_server(&self, name: &str) -> bool {
         self.settings.databases.get(name).is_some_and(|settings| whole_server(&settings.url).is_some())

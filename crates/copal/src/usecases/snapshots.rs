@@ -4,6 +4,7 @@
 //! part, and what belongs together has the same id.
 
 mod backups;
+mod before_migration;
 mod git;
 mod housekeeping;
 mod name;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use copal_core::{Context, Snapshot, SnapshotId, SnapshotNote, SnapshotRequest, Taken};
 use jiff::{SignedDuration, Timestamp};
 
+pub use before_migration::{snapshot_before_migration, try_snapshot_before_migration};
 pub use housekeeping::GcOptions;
 pub use rewind::RewindRequest;
 
