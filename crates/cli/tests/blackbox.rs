@@ -19,12 +19,16 @@ mod interruption;
 mod journey;
 #[path = "blackbox/killed.rs"]
 mod killed;
+#[path = "blackbox/migrate.rs"]
+mod migrate;
 #[path = "blackbox/mistakes.rs"]
 mod mistakes;
 #[path = "blackbox/postgres.rs"]
 mod postgres;
 #[path = "blackbox/s3.rs"]
 mod s3;
+#[path = "blackbox/snaps.rs"]
+mod snaps;
 #[path = "blackbox/status.rs"]
 mod status;
 #[path = "blackbox/token.rs"]

@@ -1,10 +1,8 @@
 //! `copal snaps`.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use copal::{Copal, ErrorKind, GcOptions, GcOutcome, Result, SnapshotListing, SnapshotSummary, parse_duration};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::snap::{Which, databases, size};
 use crate::output::{Align, Output, Table, age, bytes, clean, plural};
@@ -63,7 +61,7 @@ enum Action {
 struct GcArguments {
     /// Remove snapshots that are older: 36h, 5d, 2w.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    older_than: Option<Duration>,
+    older_than: Option<SignedDuration>,
     /// Remove all but the newest N of each database.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,

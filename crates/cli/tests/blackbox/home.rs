@@ -187,9 +187,11 @@ pub(crate) use assert_page;
 pub(crate) const FILTERS: &[(&str, &str)] = &[
     (r"\d{8}-\d{6}Z-[0-9a-f]{4}(-\d+-[0-9a-f]{16})?", "<id>"),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)", "<time>"),
+    (r"\d{4}-\d\d-\d\d-\d{6}(-\d+)?", "<name>"),
     (r"-[0-9a-f]{6}\b", "-<hash>"),
     (r" *\b\d+(\.\d)? (B|KiB|MiB)\b", " <size>"),
     (r"\b\d+\.\d\d? s\b", "<seconds>"),
+    (r" *\b\d+ s\b", " <age>"),
     (r#""(added|stored|logical|freed|verified)_bytes":\d+"#, r#""${1}_bytes":"<n>""#),
     (r#""(host|engine_version|copal_version)":"[^"]*""#, r#""$1":"<$1>""#),
     (r"\b[0-9a-f]{64}\b", "<digest>"),

@@ -1,7 +1,5 @@
 //! Removing, renaming and clearing up snapshots.
 
-use std::time::Duration;
-
 use copal_core::{Context, SnapshotNote};
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,7 +15,7 @@ pub struct GcOptions {
     /// The databases, by name, URL or path; empty: all of the configuration.
     pub databases: Vec<String>,
     /// Remove what is older than this.
-    pub older_than: Option<Duration>,
+    pub older_than: Option<SignedDuration>,
     /// Remove all but the newest so many of each database.
     pub keep: Option<u32>,
     /// Both limits count only snapshots with this label.
@@ -100,8 +98,7 @@ async fn clear(one: &Tracked, options: &GcOptions, context: &Context) -> Result<
     let mut snapshots = of_one(one, context, |one, context| one.snapshots()?.list(&one.source, context)).await?;
     let kept = snapshots.len();
     snapshots.retain(|snapshot| options.label.is_none() || snapshot.note.label == options.label);
-    let age = options.older_than.map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX));
-    let oldest = age.and_then(|age| Timestamp::now().checked_sub(age).ok());
+    let oldest = options.older_than.and_then(|age| Timestamp::now().checked_sub(age).ok());
     let count = snapshots.len();
     let is_beyond = |at: usize| options.keep.is_some_and(|keep| count - at > keep as usize);
     let is_old = |time: Timestamp| oldest.is_some_and(|oldest| time < oldest);
