@@ -27,5 +27,5 @@ pub use outcome::{
 pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, InitOptions, KeyChange, PruneOptions, RestoreOptions, VerifyOptions,
-    WhichBackups,
+    WhichBackups, host_name,
 };

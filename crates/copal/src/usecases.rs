@@ -19,6 +19,8 @@ use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
 use copal_repository::Repository;
 use tokio::sync::OnceCell;
 
+pub use find::host_name;
+
 use crate::engines::Engines;
 use crate::{CopalError, ErrorKind, Result, Settings};
 
