@@ -10,6 +10,7 @@ use crate::arguments::{Cli, Command};
 use crate::commands;
 use crate::output::{Output, OutputOptions};
 use crate::session::Session;
+use crate::signals::Interrupted;
 use crate::{reference, signals, usage};
 
 /// The whole program.
@@ -57,7 +58,7 @@ fn run_async(session: &Session, command: &Command) -> copal::Result<()> {
         let output = (!matches!(command, Command::Serve(_))).then(|| session.output.clone());
         let mut interrupted = signals::listen(cancel, output);
         tokio::select! {
-            result = dispatch(session, command) => result,
+            result = dispatch(session, command, interrupted.clone()) => result,
             () = signals::wait(&mut interrupted), if !command.stops_itself() => Err(interrupted_error()),
         }
     });
@@ -66,7 +67,7 @@ fn run_async(session: &Session, command: &Command) -> copal::Result<()> {
     result
 }
 
-async fn dispatch(session: &Session, command: &Command) -> copal::Result<()> {
+async fn dispatch(session: &Session, command: &Command, interrupted: Interrupted) -> copal::Result<()> {
     match command {
         Command::Init(arguments) => commands::init::run(arguments, session).await,
         Command::Backup(arguments) => commands::backup::run(arguments, session).await,
@@ -83,7 +84,7 @@ async fn dispatch(session: &Session, command: &Command) -> copal::Result<()> {
         Command::Migrate(arguments) => commands::migrate::run(arguments, session).await,
         Command::Key(arguments) => commands::key::run(arguments, session).await,
         Command::Status(arguments) => commands::status::run(arguments, session).await,
-        Command::Serve(arguments) => commands::serve::run(arguments, session).await,
+        Command::Serve(arguments) => commands::serve::run(arguments, session, interrupted).await,
         Command::Changed(arguments) => commands::changed::run(arguments, session).await,
         Command::Notify(arguments) => commands::notify::run(arguments, session).await,
         Command::Token(arguments) => commands::token::run(arguments, session).await,

@@ -20,8 +20,11 @@ pub(crate) fn hold() {
     HELD.store(true, Ordering::SeqCst);
 }
 
+/// Whether there was a signal.
+pub(crate) type Interrupted = watch::Receiver<bool>;
+
 /// Listens from now on; the receiver turns true at the first signal, of which the user is told by `output`.
-pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> watch::Receiver<bool> {
+pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> Interrupted {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         let Some(mut signals) = Signals::new() else { return };
@@ -45,7 +48,7 @@ pub(crate) fn listen(cancel: CancelToken, output: Option<Arc<Output>>) -> watch:
 }
 
 /// Waits for the first signal.
-pub(crate) async fn wait(interrupted: &mut watch::Receiver<bool>) {
+pub(crate) async fn wait(interrupted: &mut Interrupted) {
     if interrupted.wait_for(|interrupted| *interrupted).await.is_err() {
         // No signals can be received: then none ever comes.
         std::future::pending::<()>().await;

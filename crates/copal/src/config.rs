@@ -26,11 +26,12 @@ use std::time::Duration;
 use copal_core::FolderName;
 use jiff::tz::TimeZone;
 
+pub use copal_core::NotifyEvent;
 pub use daemon::{DaemonConfiguration, LogFormat, TlsFiles};
 pub use database::DatabaseConfiguration;
 pub use environment::Environment;
 pub use nearest::nearest;
-pub use notifier::{Notifier, NotifyEvent};
+pub use notifier::Notifier;
 pub use repository::RepositoryConfiguration;
 pub use resolve::{Overrides, Resolved, read_passphrase_file};
 pub use schedule::check_schedule;

@@ -28,5 +28,5 @@ pub use outcome::{
 pub use settings::{Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, Settings};
 pub use usecases::{
     BackupChoice, BackupOptions, Copal, GcOptions, InitOptions, KeyChange, PruneOptions, RestoreOptions, RewindRequest,
-    SnapOptions, VerifyOptions, WhichBackups, snapshot_before_migration, try_snapshot_before_migration,
+    SnapOptions, VerifyOptions, WhichBackups, host_name, snapshot_before_migration, try_snapshot_before_migration,
 };

@@ -20,6 +20,7 @@ use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
 use copal_repository::Repository;
 use tokio::sync::OnceCell;
 
+pub use find::host_name;
 pub use snapshots::{GcOptions, RewindRequest, SnapOptions, snapshot_before_migration, try_snapshot_before_migration};
 
 use crate::engines::Engines;

@@ -9,6 +9,7 @@ mod engine_error;
 mod ids;
 mod inventory;
 mod manifest;
+mod notify_event;
 mod retention;
 mod schema_version;
 mod secret;
@@ -28,6 +29,7 @@ pub use manifest::{
     DatabaseRecord, FORMAT_VERSION, FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody,
     ManifestHeader, PackUse, Promise,
 };
+pub use notify_event::NotifyEvent;
 pub use retention::{Candidate, Decision, Keep, Reason, RetentionError, decide};
 pub use schema_version::SCHEMA_VERSION_QUERIES;
 pub use secret::Secret;

@@ -27,7 +27,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use copal::{Copal, Settings};
+use copal::Copal;
 use jiff::Timestamp;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -73,7 +73,6 @@ struct Shared {
 /// What the configuration in force says.
 #[derive(Debug)]
 struct Configured {
-    settings: Settings,
     copal: Copal,
     path: Option<std::path::PathBuf>,
     limit: usize,
@@ -83,10 +82,8 @@ struct Configured {
 
 impl Configured {
     fn new(loaded: &Loaded, error: Option<String>) -> Self {
-        let settings = loaded.settings.clone();
         Self {
-            copal: Copal::new(settings.clone()),
-            settings,
+            copal: Copal::new(loaded.settings.clone()),
             path: loaded.configuration.path.clone(),
             limit: loaded.configuration.daemon.concurrency,
             since: Timestamp::now(),
@@ -140,7 +137,7 @@ impl Api {
 
     /// Whether the configuration or the repository knows a database of this name.
     async fn known(&self, name: &str) -> Result<(), Problem> {
-        if self.lock().settings.databases.contains_key(name) {
+        if self.lock().copal.settings().databases.contains_key(name) {
             return Ok(());
         }
         self.protection.ready(FIRST_LOOK).await;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use copal::config::{Configuration, Notifier, NotifyEvent};
+use copal::config::{Configuration, Notifier};
 use copal::{CopalError, ErrorKind, Result, Settings, Source};
-use copal_notify::{Channel, Event, OutboxOptions, SpacingOptions};
+use copal_notify::{Channel, OutboxOptions, SpacingOptions};
 
 use crate::notifier::{NotificationSettings, NotifierSettings};
 use crate::runner::RunnerSettings;
@@ -33,8 +33,7 @@ impl Loaded {
     pub(crate) fn notifications(&self, host: &str) -> Result<NotificationSettings> {
         let notifiers = self.configuration.notifiers.iter().map(|(name, notifier)| {
             let channel = channel(name, notifier)?;
-            let on: Vec<_> = notifier.on.iter().copied().map(event).collect();
-            let spacing = SpacingOptions::for_channel(&channel, &on, notifier.after);
+            let spacing = SpacingOptions::for_channel(&channel, &notifier.on, notifier.after);
             Ok((name.clone(), NotifierSettings { channel, spacing }))
         });
         let routes =
@@ -65,16 +64,4 @@ impl Loaded {
 pub fn channel(name: &str, notifier: &Notifier) -> Result<Channel> {
     Channel::parse(notifier.channel, &notifier.address)
         .map_err(|error| CopalError::new(ErrorKind::Configuration, format!("[notify.{name}]: {error}")))
-}
-
-fn event(event: NotifyEvent) -> Event {
-    match event {
-        NotifyEvent::Failure => Event::Failure,
-        NotifyEvent::Recovered => Event::Recovered,
-        NotifyEvent::Success => Event::Success,
-        NotifyEvent::Missed => Event::Missed,
-        NotifyEvent::Stale => Event::Stale,
-        NotifyEvent::DrillFailed => Event::DrillFailed,
-        NotifyEvent::Damage => Event::Damage,
-    }
 }

@@ -16,6 +16,7 @@ mod run;
 mod runner;
 mod server;
 mod service;
+mod stamp;
 mod tokens;
 mod watch;
 

@@ -14,6 +14,7 @@ use copal_notify::NotifierStatus;
 use jiff::Timestamp;
 
 use crate::history::HistoryStatus;
+use crate::protection::Seen;
 use crate::run::{Ending, RunRecord, TaskKind};
 use crate::runner::{DatabaseStatus, LaneStatus, LiveRun};
 use text::{Family, Text, Value, label};
@@ -42,7 +43,7 @@ pub(crate) struct Facts<'a> {
     /// Its version.
     pub(crate) version: &'a str,
     /// What the repository says, by name; a configured database that was not looked at yet may be missing.
-    pub(crate) databases: &'a BTreeMap<String, copal::DatabaseStatus>,
+    pub(crate) databases: &'a BTreeMap<String, Seen>,
     /// How the configured databases do.
     pub(crate) runs: &'a [DatabaseStatus],
     /// The runs under way.
@@ -55,8 +56,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) history: &'a HistoryStatus,
     /// Whether the configuration file, as it is now, is the one in force.
     pub(crate) configuration_is_good: bool,
-    /// What the databases take in the repository, by name, as far as that was looked up.
-    pub(crate) repository_bytes: &'a BTreeMap<String, u64>,
 }
 
 /// What is known of one database.
@@ -82,17 +81,16 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
 /// What is known of each database, behind its label.
 fn rows<'a>(facts: &Facts<'a>) -> Vec<(String, Row<'a>)> {
     let mut by_name: BTreeMap<&str, (Option<_>, Option<_>)> = BTreeMap::new();
-    for (name, status) in facts.databases {
-        by_name.entry(name).or_default().0 = Some(status);
+    for (name, seen) in facts.databases {
+        by_name.entry(name).or_default().0 = Some(seen);
     }
     for run in facts.runs {
         by_name.entry(&run.name).or_default().1 = Some(run);
     }
-    for name in facts.repository_bytes.keys() {
-        by_name.entry(name).or_default();
-    }
-    let row = |(name, (status, run)): (&str, _)| {
-        (label("database", name), Row { status, run, repository_bytes: facts.repository_bytes.get(name).copied() })
+    let row = |(name, (seen, run)): (&str, (Option<&'a Seen>, _))| {
+        let status = seen.map(|seen| &seen.status);
+        let repository_bytes = seen.and_then(|seen| seen.repository_bytes);
+        (label("database", name), Row { status, run, repository_bytes })
     };
     by_name.into_iter().map(row).collect()
 }

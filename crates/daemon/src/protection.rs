@@ -11,7 +11,7 @@ use std::time::Duration;
 use copal::{Copal, DatabaseStatus, Settings, StatusProblemKind};
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::run::TaskKind;
@@ -20,7 +20,7 @@ use crate::runner::{RunEvent, Runner};
 /// Without a promised age, a database may be without any backup for so long before there is an alarm: its first comes by its
 /// schedule, and that it fails is told anyway.
 const FIRST_BACKUP: Duration = Duration::from_secs(24 * 3600);
-const COMMANDS: usize = 16;
+const RELOADS: usize = 4;
 /// After so many databases, whoever hears of them gets time to: events are kept for the slow, but not without end.
 const TOLD_AT_ONCE: usize = 1000;
 const BREATH: Duration = Duration::from_millis(50);
@@ -54,15 +54,10 @@ pub struct Seen {
     pub repository_bytes: Option<u64>,
 }
 
-enum Command {
-    Reload(Box<ProtectionSettings>),
-    Look(String, oneshot::Sender<()>),
-}
-
 /// The watch over promises. Clones are for the same task, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct Protection {
-    commands: mpsc::Sender<Command>,
+    reloads: mpsc::Sender<ProtectionSettings>,
     state: Arc<Mutex<State>>,
     is_ready: watch::Receiver<bool>,
 }
@@ -77,7 +72,7 @@ struct State {
 impl Protection {
     /// Begins to look. What is stale or damaged goes out through the runner each time it is seen.
     pub fn start(settings: ProtectionSettings, runner: Runner) -> Self {
-        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (reloads, inbox) = mpsc::channel(RELOADS);
         let (ready, is_ready) = watch::channel(false);
         let state = Arc::default();
         let task = Task {
@@ -95,22 +90,13 @@ impl Protection {
             has_judged: false,
         };
         tokio::spawn(task.run(inbox));
-        Self { commands, state, is_ready }
+        Self { reloads, state, is_ready }
     }
 
     /// Puts other settings in force.
     pub async fn reload(&self, settings: ProtectionSettings) {
-        if self.commands.send(Command::Reload(Box::new(settings))).await.is_err() {
+        if self.reloads.send(settings).await.is_err() {
             tracing::debug!("the watch over promises has ended");
-        }
-    }
-
-    /// Looks at one database now; returns when that is done.
-    pub async fn look(&self, database: &str) {
-        let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Look(database.to_owned(), reply)).await.is_ok() {
-            // An error says that the daemon stops.
-            let _ = answer.await;
         }
     }
 
@@ -129,6 +115,11 @@ impl Protection {
     /// What was seen of one.
     pub fn get(&self, name: &str) -> Option<Seen> {
         self.lock().seen.get(name).cloned()
+    }
+
+    /// How many databases are not protected.
+    pub fn not_protected(&self) -> usize {
+        self.lock().seen.values().filter(|seen| !seen.status.protected).count()
     }
 
     /// What the repository failed with when it was asked last.
@@ -164,7 +155,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<ProtectionSettings>) {
         loop {
             if self.all_at <= Instant::now() {
                 self.look_at_all().await;
@@ -180,17 +171,10 @@ impl Task {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.all_at = Instant::now(),
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
-                command = inbox.recv() => match command {
-                    Some(Command::Reload(settings)) => {
-                        self.copal = Copal::new(settings.settings.clone());
-                        (self.settings, self.all_at) = (*settings, Instant::now());
-                    }
-                    Some(Command::Look(database, reply)) => {
-                        self.look_at(&[database]).await;
-                        // Whoever asked may be gone.
-                        let _ = reply.send(());
-                    }
-                    None => return,
+                settings = inbox.recv() => {
+                    let Some(settings) = settings else { return };
+                    self.copal = Copal::new(settings.settings.clone());
+                    (self.settings, self.all_at) = (settings, Instant::now());
                 },
                 () = tokio::time::sleep_until(next) => self.want_due(),
             }
@@ -344,10 +328,11 @@ impl Task {
 
     /// The name in the configuration: for a database of a whole server, that server's. Nobody is told of others.
     fn configured_name(&self, status: &DatabaseStatus) -> Option<String> {
-        let configured = &self.settings.settings.databases;
-        let dots =
-            status.name.char_indices().rev().filter(|(_, c)| *c == '.').filter_map(|(at, _)| status.name.get(..at));
-        std::iter::once(status.name.as_str()).chain(dots).find(|name| configured.contains_key(*name)).map(str::to_owned)
+        let name = status.name.as_str();
+        match self.copal.settings().databases.contains_key(name) {
+            true => Some(name.to_owned()),
+            false => self.copal.server_of(name).map(|(server, _)| server.to_owned()),
+        }
     }
 
     /// Whether that there is no backup yet is worth an alarm.

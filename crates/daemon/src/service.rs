@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use copal::{CopalError, ErrorKind};
 use jiff::Timestamp;
@@ -16,8 +16,10 @@ use crate::history::Recorder;
 use crate::lock::{StateLock, StateLockError};
 use crate::notifier::Notifications;
 use crate::protection::{Protection, ProtectionSettings};
+use crate::run::RunError;
 use crate::runner::{Runner, Stopped};
 use crate::server::{Server, ServerHandle, ServerOptions};
+use crate::stamp::FileStamp;
 use crate::tokens::Tokens;
 use crate::watch::FileWatch;
 
@@ -90,7 +92,7 @@ impl Daemon {
         });
         let (reloads, asked) = mpsc::channel(4);
         let reloader = Reloader {
-            stamp: stamps(&loaded),
+            stamps: stamps(&loaded),
             runner: runner.clone(),
             notifications: notifications.clone(),
             protection,
@@ -171,7 +173,7 @@ fn load_tokens(loaded: &Loaded) -> copal::Result<Tokens> {
 /// Looks at the configuration's file, and puts a new one in force as a whole or not at all.
 struct Reloader {
     loaded: Loaded,
-    stamp: Stamps,
+    stamps: Vec<Option<FileStamp>>,
     runner: Runner,
     notifications: Notifications,
     protection: Protection,
@@ -189,15 +191,15 @@ impl Reloader {
             tokio::select! {
                 reply = asked.recv() => {
                     let Some(reply) = reply else { return };
-                    self.stamp = stamps(&self.loaded);
+                    self.stamps = stamps(&self.loaded);
                     let result = self.reload(&load).await;
                     // Whoever asked may be gone.
                     let _ = reply.send(result);
                 }
                 () = tokio::time::sleep(LOOK_AT_FILE) => {
-                    let stamp = stamps(&self.loaded);
-                    if stamp != self.stamp {
-                        self.stamp = stamp;
+                    let stamps = stamps(&self.loaded);
+                    if stamps != self.stamps {
+                        self.stamps = stamps;
                         // Reported already.
                         let _ = self.reload(&load).await;
                     }
@@ -208,17 +210,14 @@ impl Reloader {
 
     async fn reload(&mut self, load: &Load) -> copal::Result<()> {
         let result = self.try_reload(load).await;
-        match &result {
-            Ok(()) => tracing::info!(
-                databases = self.loaded.configuration.databases.len(),
-                "another configuration is in force"
-            ),
-            Err(error) => {
-                let error = crate::run::RunError::of(error).message;
-                tracing::error!(error, "the new configuration cannot be used; the old one stays in force");
+        let error = result.as_ref().err().map(|error| RunError::of(error).message);
+        match &error {
+            None => {
+                let databases = self.loaded.configuration.databases.len();
+                tracing::info!(databases, "another configuration is in force");
             }
+            Some(error) => tracing::error!(error, "the new configuration cannot be used; the old one stays in force"),
         }
-        let error = result.as_ref().err().map(|error| crate::run::RunError::of(error).message);
         self.api.configured(&self.loaded, error);
         result
     }
@@ -253,28 +252,10 @@ impl Reloader {
     }
 }
 
-/// What tells one version of the configuration's files from another.
-type Stamps = Vec<Option<Stamp>>;
-
-/// Of the file, of the `.env` beside it, and of the API's certificate, which is renewed now and then.
-fn stamps(loaded: &Loaded) -> Stamps {
-    let Some(path) = &loaded.configuration.path else { return Stamps::new() };
+/// Of the configuration's file, of the `.env` beside it, and of the API's certificate, which is renewed now and then.
+fn stamps(loaded: &Loaded) -> Vec<Option<FileStamp>> {
+    let Some(path) = &loaded.configuration.path else { return Vec::new() };
     let mut files: Vec<PathBuf> = vec![path.clone(), path.with_file_name(".env")];
     files.extend(loaded.configuration.daemon.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]));
-    files.iter().map(|file| stamp(file)).collect()
-}
-
-/// Length, modification time, and on Unix inode and the time of the last change of any kind, which nobody can set.
-type Stamp = (u64, SystemTime, [i64; 3]);
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(file).ok()?;
-    #[cfg(unix)]
-    let more = {
-        use std::os::unix::fs::MetadataExt;
-        [metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
-    };
-    #[cfg(not(unix))]
-    let more = [0; 3];
-    Some((metadata.len(), metadata.modified().ok()?, more))
+    files.iter().map(|file| FileStamp::of(file)).collect()
 }

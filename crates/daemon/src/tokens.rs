@@ -11,7 +11,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::stamp::FileStamp;
 pub use file::TokenFile;
 
 /// Its name in the state folder, where no other file is configured.
@@ -156,30 +157,9 @@ struct Inner {
 #[derive(Debug)]
 struct Seen {
     at: Instant,
-    stamp: Stamp,
+    stamp: Option<FileStamp>,
     /// The state of the file that was complained about.
-    warned: Option<Stamp>,
-}
-
-/// What tells one state of a file from another; `None`: there is no file. Every version of ours has another inode than the one
-/// before, which exists until it is replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp(Option<(Option<std::time::SystemTime>, u64, u64)>);
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        Self(std::fs::metadata(path).ok().map(|file| (file.modified().ok(), inode(&file), file.len())))
-    }
-}
-
-#[cfg(unix)]
-fn inode(file: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(file)
-}
-
-#[cfg(not(unix))]
-fn inode(_file: &std::fs::Metadata) -> u64 {
-    0
+    warned: Option<Option<FileStamp>>,
 }
 
 impl Tokens {
@@ -187,7 +167,7 @@ impl Tokens {
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
         let file = TokenFile::new(path);
         // Looked at before it is read: what changes in between is read again.
-        let stamp = Stamp::of(file.path());
+        let stamp = FileStamp::of(file.path());
         let known = RwLock::new(file.hashes()?);
         let seen = Mutex::new(Seen { at: Instant::now(), stamp, warned: None });
         Ok(Self { inner: Arc::new(Inner { file, known, seen }) })
@@ -196,7 +176,7 @@ impl Tokens {
     /// Reads the file again. On an error the tokens stay in force that were.
     pub fn reload(&self) -> Result<(), TokenError> {
         let mut seen = self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = Stamp::of(self.inner.file.path());
+        let stamp = FileStamp::of(self.inner.file.path());
         self.reread()?;
         *seen = Seen { at: Instant::now(), stamp, warned: None };
         Ok(())
@@ -216,7 +196,7 @@ impl Tokens {
             return;
         }
         seen.at = Instant::now();
-        let stamp = Stamp::of(self.inner.file.path());
+        let stamp = FileStamp::of(self.inner.file.path());
         if stamp == seen.stamp {
             return;
         }

@@ -7,15 +7,15 @@
 
 mod channel;
 mod error;
-mod event;
 mod notice;
 mod outbox;
 mod spacing;
 mod text;
 
+pub use copal_core::NotifyEvent as Event;
+
 pub use channel::{Channel, DEFAULT_TIMEOUT};
 pub use error::{NotifyError, NotifyErrorKind, Result};
-pub use event::Event;
 pub use notice::{BackupFacts, NOTICE_FORMAT, Notice};
 pub use outbox::{NotifierStatus, Outbox, OutboxOptions, Parcel, Ticket};
 pub use spacing::{Spacing, SpacingOptions, Told};

@@ -53,8 +53,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let configuration = session.configuration()?;
     let notifier = configuration.notifiers.get(name).ok_or_else(|| unknown(name, &configuration))?;
     let channel = copal_daemon::channel(name, notifier)?;
-    let host = super::serve::host();
-    channel.send(&Notice::test(host, Timestamp::now())).await.map_err(|error| {
+    channel.send(&Notice::test(copal::host_name(), Timestamp::now())).await.map_err(|error| {
         let message = format!("{name} was not reached");
         CopalError::new(ErrorKind::Failed, message).because(error)
     })?;

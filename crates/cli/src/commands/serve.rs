@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 
 use crate::arguments::GlobalOptions;
 use crate::session::Session;
+use crate::signals::{self, Interrupted};
 use crate::{log, prompt};
 
 /// Run the daemon: schedules, drills, notifications, metrics and the HTTP API.
@@ -33,13 +34,11 @@ pub(crate) struct Arguments {
     listen: Option<SocketAddr>,
 }
 
-/// How often it is looked whether the user wants to stop.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long the repository is waited for before the schedules start without it.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> {
+pub(crate) async fn run(arguments: &Arguments, session: &Session, interrupted: Interrupted) -> Result<()> {
     let first = session.configuration()?;
     if first.databases.is_empty() && session.options.repository.is_none() && first.repository.url.is_none() {
         let message = "there is nothing to protect: no database is configured";
@@ -57,10 +56,10 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let loaded = loader.resolve(first)?;
     open_repository(&loaded).await?;
     let load: Load = Box::new(move || loader.load());
-    let daemon = Daemon::start(loaded, load, &host()).await?;
+    let daemon = Daemon::start(loaded, load, &copal::host_name()).await?;
     tracing::info!("listening on {}://{}", daemon.scheme(), daemon.address());
     tell_systemd(&[NotifyState::Ready]);
-    watch(&daemon, hangups, session).await;
+    watch(&daemon, hangups, interrupted).await;
     tell_systemd(&[NotifyState::Stopping]);
     tracing::info!("stopping: runs under way may finish within the grace period");
     let stopped = daemon.stop().await;
@@ -126,13 +125,13 @@ async fn open_repository(loaded: &Loaded) -> Result<()> {
 }
 
 /// Until the user wants to stop: reloads on SIGHUP, and keeps systemd's watchdog quiet as long as the daemon is alive.
-async fn watch(daemon: &Daemon, mut hangups: Hangups, session: &Session) {
+async fn watch(daemon: &Daemon, mut hangups: Hangups, mut interrupted: Interrupted) {
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !session.cancel.is_cancelled() {
+    loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = signals::wait(&mut interrupted) => return,
             () = hangups.next() => {
                 let mut states = vec![NotifyState::Reloading];
                 states.extend(NotifyState::monotonic_usec_now());
@@ -157,11 +156,6 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told how the daemon does");
     }
-}
-
-/// The name of this machine.
-pub(super) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(unix)]

@@ -26,7 +26,8 @@ fn snapshots(home: &Home) -> usize {
     home.good(&["snaps", "--json"]).json()["results"].as_array().unwrap().len()
 }
 
-const HALF: &str = "sqlite3 app.db 'ALTER TABLE item ADD COLUMN price; DELETE FROM item WHERE id > 3; CREATE TABLE new (a)'";
+const HALF: &str =
+    "sqlite3 app.db 'ALTER TABLE item ADD COLUMN price; DELETE FROM item WHERE id > 3; CREATE TABLE new (a)'";
 
 #[test]
 fn what_fails_half_way_is_put_back() {

@@ -161,8 +161,10 @@ fn a_snapshot_is_a_plain_file() {
 fn the_branch_and_the_version_of_the_schema_are_noted() {
     let home = tracked(1);
     let db = Connection::open(home.path("app.db")).unwrap();
-    db.execute_batch("CREATE TABLE alembic_version (version_num TEXT); INSERT INTO alembic_version VALUES ('ae1027a6acf')")
-        .unwrap();
+    db.execute_batch(
+        "CREATE TABLE alembic_version (version_num TEXT); INSERT INTO alembic_version VALUES ('ae1027a6acf')",
+    )
+    .unwrap();
     drop(db);
     std::fs::create_dir(home.path(".git")).unwrap();
     home.write(".git/HEAD", "ref: refs/heads/feature/x\n");

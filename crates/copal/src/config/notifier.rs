@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use copal_core::NotifyEvent;
+
 use super::document::Table;
 use super::nearest::nearest;
 use super::place::Base;
@@ -33,35 +35,7 @@ impl fmt::Debug for Notifier {
     }
 }
 
-/// What a notifier can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotifyEvent {
-    /// A backup failed.
-    Failure,
-    /// The first success after failures.
-    Recovered,
-    /// A backup was made.
-    Success,
-    /// A scheduled backup did not run.
-    Missed,
-    /// There is no good backup as young as promised.
-    Stale,
-    /// A drill failed.
-    DrillFailed,
-    /// Damage was found.
-    Damage,
-}
-
 const CHANNELS: [&str; 8] = ["webhook", "slack", "discord", "telegram", "ntfy", "email", "exec", "healthcheck"];
-const EVENTS: [(&str, NotifyEvent); 7] = [
-    ("failure", NotifyEvent::Failure),
-    ("recovered", NotifyEvent::Recovered),
-    ("success", NotifyEvent::Success),
-    ("missed", NotifyEvent::Missed),
-    ("stale", NotifyEvent::Stale),
-    ("drill-failed", NotifyEvent::DrillFailed),
-    ("damage", NotifyEvent::Damage),
-];
 
 /// Reads every `[notify.NAME]`.
 pub(super) fn read_all(top: &Table<'_>, base: &Base) -> Result<BTreeMap<String, Notifier>> {
@@ -99,9 +73,9 @@ fn read(table: &Table<'_>, base: &Base) -> Result<Notifier> {
         *ca = base.path(Path::new(ca)).display().to_string();
     }
     let events = table.texts("on")?.into_iter().map(|name| {
-        let found = EVENTS.iter().find(|(known, _)| *known == name.value);
-        found.map(|(_, event)| *event).ok_or_else(|| {
-            let names = EVENTS.map(|(known, _)| known);
+        let found = NotifyEvent::CHOICES.into_iter().find(|event| event.name() == name.value);
+        found.ok_or_else(|| {
+            let names = NotifyEvent::CHOICES.map(NotifyEvent::name);
             let error = table.error(name.offset, format!("\"{}\" is no event", name.value));
             match nearest(&name.value, names) {
                 Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),

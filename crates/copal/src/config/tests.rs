@@ -191,6 +191,12 @@ fn mistakes_are_named_with_file_line_and_advice() {
             "did you mean \"failure\"?",
         ),
         (
+            // There is such an event, but a trial is sent to the one who is asked for.
+            "[notify.ops]\nexec = \"true\"\non = [\"failure\", \"test\"]",
+            at(3, "\"test\" is no event in [notify.ops]"),
+            "events are failure, recovered, success, missed, stale, drill-failed, damage",
+        ),
+        (
             "[databases.\"Shop A\"]\nurl = \"a\"\n[databases.shop-a]\nurl = \"b\"",
             at(3, "the databases \"Shop A\" and \"shop-a\" would share the folder \"shop-a\" in [databases]"),
             "give one of them another name",

@@ -6,7 +6,7 @@ use copal_core::{Context, DatabaseRecord, Engine, Event, Progress, Promise};
 use copal_repository::{BackupFacts, CommittedBackup, Database, Repository, Summary, WriteOptions};
 use copal_storage::StorageUrl;
 
-use super::find::{Subject, host};
+use super::find::{Subject, host_name};
 use super::{BackupOptions, Copal, blocking, on_own_thread};
 use crate::outcome::{damaged_objects, summary};
 use crate::{BackupOutcome, Compression, CopalError, ErrorKind, Result};
@@ -80,7 +80,7 @@ impl Copal {
             engine: subject.engine.name().to_owned(),
             engine_version: capture.engine_version,
             copal_version: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host(),
+            host: host_name(),
             source: subject.place.clone(),
             label: options.label.clone(),
             captured_at,
@@ -147,7 +147,7 @@ impl Copal {
                 "if the database has moved, go on with --adopt; if it is another one, give it another name in copal.toml",
             ));
         }
-        if let Some(other) = newest.map(|m| m.body.host).filter(|other| *other != host()) {
+        if let Some(other) = newest.map(|m| m.body.host).filter(|other| *other != host_name()) {
             context.note(format!("the last backup of {} was made on {other}", subject.name));
         }
         Ok(found)

@@ -45,8 +45,8 @@ pub(super) async fn open_or_salvage(repository: &Repository, name: &FolderName) 
     }
 }
 
-/// The name of this machine.
-pub(super) fn host() -> String {
+/// The name of this machine, as it stands in backups.
+pub fn host_name() -> String {
     Holder::current().host
 }
 
@@ -239,7 +239,7 @@ fn short_name(source: &Source) -> String {
 
 /// The stem and six digits that tell equal stems on this and other machines apart.
 fn automatic_name(stem: &str, place: &str) -> FolderName {
-    let hash = blake3::hash(format!("{}\0{place}", host()).as_bytes()).to_hex();
+    let hash = blake3::hash(format!("{}\0{place}", host_name()).as_bytes()).to_hex();
     let stem = FolderName::nearest(stem, 57);
     let digits = hash.get(..6).unwrap_or_default();
     format!("{stem}-{digits}").parse().unwrap_or(stem)

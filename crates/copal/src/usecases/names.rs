@@ -66,18 +66,22 @@ impl Copal {
         self.settings.databases.get(named).or_else(|| self.parent(named).map(|(parent, _)| parent))
     }
 
-    /// The configured server of `<name>.<database>`, and the database; the longest name counts.
-    fn parent<'a>(&self, database: &'a str) -> Option<(&DatabaseSettings, &'a str)> {
+    /// The name of the server, configured as a whole, of a database `<server>.<database>`, and the database; the longest name
+    /// counts. `None` for a name that is configured itself.
+    pub fn server_of<'a>(&self, database: &'a str) -> Option<(&'a str, &'a str)> {
         if self.settings.databases.contains_key(database) {
             return None;
         }
         let dots = database.char_indices().rev().filter(|(_, c)| *c == '.');
         dots.map(|(at, _)| (database.get(..at).unwrap_or_default(), database.get(at + 1..).unwrap_or_default()))
             .filter(|(_, member)| !member.is_empty())
-            .find_map(|(name, member)| {
-                let parent = self.settings.databases.get(name)?;
-                Source::parse(&parent.url).ok()?.member(member).map(|_| (parent, member))
-            })
+            .find(|(server, _)| self.is_whole_server(server))
+    }
+
+    /// The settings of that server, and the database.
+    pub(super) fn parent<'a>(&self, database: &'a str) -> Option<(&DatabaseSettings, &'a str)> {
+        let (server, member) = self.server_of(database)?;
+        Some((self.settings.databases.get(server)?, member))
     }
 
     pub(super) fn is_same_place(&self, a: &Source, b: &Source) -> bool {
@@ -130,5 +134,31 @@ mod tests {
         let folders: std::collections::BTreeSet<_> = names.iter().map(|name| member_folder(name)).collect();
         assert_eq!(folders.len(), names.len(), "{folders:?}");
         assert_eq!(member_folder("s.shop").to_string(), "s.shop");
+    }
+
+    #[test]
+    fn a_database_belongs_to_a_whole_server_of_the_longest_name() {
+        let configured = [
+            ("s", "postgres://h/*"),
+            ("s.eu", "postgres://eu/*"),
+            ("s.own", "postgres://h/own"),
+            ("file", "sqlite:file.db"),
+        ];
+        let database = |url: &str| DatabaseSettings { url: url.to_owned(), ..DatabaseSettings::default() };
+        let databases = configured.map(|(name, url)| (name.to_owned(), database(url))).into();
+        let copal = Copal::new(crate::Settings { databases, ..crate::Settings::new("/repository") });
+        for (name, server) in [
+            ("s.shop", Some(("s", "shop"))),
+            ("s.a.b", Some(("s", "a.b"))),
+            ("s.eu.shop", Some(("s.eu", "shop"))),
+            ("s.own", None),
+            ("s.own.x", Some(("s", "own.x"))),
+            ("file.x", None),
+            ("s.", None),
+            ("s", None),
+            ("other.shop", None),
+        ] {
+            assert_eq!(copal.server_of(name), server, "{name}");
+        }
     }
 }

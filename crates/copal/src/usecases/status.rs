@@ -21,9 +21,7 @@ use super::Copal;
 use super::find::{Found, open_or_salvage};
 use super::names::member_folder;
 use crate::outcome::{damaged_object, damaged_objects};
-use crate::{
-    BackupAge, DamagedObject, DatabaseSettings, DatabaseStatus, ErrorKind, Result, StatusProblem, StatusProblemKind,
-};
+use crate::{BackupAge, DamagedObject, DatabaseStatus, ErrorKind, Result, StatusProblem, StatusProblemKind};
 
 /// Databases looked at at the same time.
 const PARALLEL: usize = 16;
@@ -130,10 +128,11 @@ impl Copal {
         damaged.extend(record_damage.as_ref().and_then(|error| damaged_object(&folder, None, error)));
         let manifest = newest_readable(repository, &database, &listing, &mut damaged).await?;
 
-        let member = (member_folder(&database.record.name) == folder).then(|| self.server_of(&database.record.name));
-        let (shown, settings) = match (name, member.flatten()) {
+        let is_member = member_folder(&database.record.name) == folder;
+        let server = is_member.then(|| self.parent(&database.record.name)).flatten();
+        let (shown, settings) = match (name, server) {
             (Some(name), _) => (Some(name), self.settings.databases.get(name)),
-            (None, Some(server)) => (Some(database.record.name.as_str()), Some(server)),
+            (None, Some((server, _))) => (Some(database.record.name.as_str()), Some(server)),
             (None, None) => (None, None),
         };
         let promised = match (settings, &manifest) {
@@ -173,13 +172,6 @@ impl Copal {
             status.host = Some(body.host);
         }
         Ok(Some(status))
-    }
-
-    /// The configured server of which a database is one, by the database's name.
-    fn server_of(&self, name: &str) -> Option<&DatabaseSettings> {
-        let dots = name.char_indices().rev().filter(|(_, c)| *c == '.');
-        let mut servers = dots.filter_map(|(at, _)| name.get(..at));
-        self.settings.databases.get(servers.find(|server| self.is_whole_server(server))?)
     }
 
     /// A configured database of which the repository has nothing.

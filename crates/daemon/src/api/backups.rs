@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use copal::BackupChoice;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::access::{Operator, Viewer};
@@ -12,6 +12,17 @@ use super::answer::Problem;
 use super::databases::backup_id;
 use super::extract::Path;
 use super::views::{BackupView, DamageView};
+
+/// Which backup.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct BackupPath {
+    /// the database's name
+    name: String,
+    /// the backup's id
+    #[param(pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")]
+    id: String,
+}
 
 /// The backups of a database, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,12 +58,11 @@ pub(crate) async fn list(
 
 /// Everything about one backup: what `copal show --json` tells.
 #[utoipa::path(get, path = "/api/databases/{name}/backups/{id}", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
-    responses((status = 200, body = Object)))]
+    params(BackupPath), responses((status = 200, body = Object)))]
 pub(crate) async fn show(
     _: Viewer,
     State(api): State<Api>,
-    Path((name, id)): Path<(String, String)>,
+    Path(BackupPath { name, id }): Path<BackupPath>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let id = backup_id(&id)?;
     api.known(&name).await?;
@@ -62,24 +72,22 @@ pub(crate) async fn show(
 
 /// Keeps a backup for ever.
 #[utoipa::path(put, path = "/api/databases/{name}/backups/{id}/pin", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
-    responses((status = 200, body = BackupView)))]
+    params(BackupPath), responses((status = 200, body = BackupView)))]
 pub(crate) async fn pin(
     operator: Operator,
     api: State<Api>,
-    path: Path<(String, String)>,
+    path: Path<BackupPath>,
 ) -> Result<Json<BackupView>, Problem> {
     set_pinned(operator, api, path, true).await
 }
 
 /// Leaves a backup to the retention again.
 #[utoipa::path(delete, path = "/api/databases/{name}/backups/{id}/pin", tag = "backups",
-    params(("name" = String, Path, description = "the database's name"), ("id" = String, Path, description = "the backup's id", pattern = "^[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}$")),
-    responses((status = 200, body = BackupView)))]
+    params(BackupPath), responses((status = 200, body = BackupView)))]
 pub(crate) async fn unpin(
     operator: Operator,
     api: State<Api>,
-    path: Path<(String, String)>,
+    path: Path<BackupPath>,
 ) -> Result<Json<BackupView>, Problem> {
     set_pinned(operator, api, path, false).await
 }
@@ -87,7 +95,7 @@ pub(crate) async fn unpin(
 async fn set_pinned(
     Operator(access): Operator,
     State(api): State<Api>,
-    Path((name, id)): Path<(String, String)>,
+    Path(BackupPath { name, id }): Path<BackupPath>,
     pinned: bool,
 ) -> Result<Json<BackupView>, Problem> {
     let id = backup_id(&id)?;

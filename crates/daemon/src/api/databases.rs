@@ -55,7 +55,7 @@ impl Api {
         // Links are followed, which may take long: not under the lock.
         let copal = self.lock().copal.clone();
         let found = copal.configured_name(target);
-        let is_known = self.lock().settings.databases.contains_key(found);
+        let is_known = self.lock().copal.settings().databases.contains_key(found);
         if is_known { found.to_owned() } else { restored.to_owned() }
     }
 

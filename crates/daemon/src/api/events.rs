@@ -164,9 +164,7 @@ impl OfRun {
             }
         }
     }
-}
 
-impl OfRun {
     /// The end as the history has it.
     async fn end(&mut self) -> Option<Event> {
         self.is_over = true;

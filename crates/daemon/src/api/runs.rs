@@ -56,7 +56,7 @@ impl Api {
     }
 
     fn live(&self, id: RunId) -> Option<LiveRun> {
-        self.runner.live().into_iter().find(|live| live.id == id)
+        self.runner.watch(id).map(|live| live.borrow().clone())
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct StatusView {
 #[utoipa::path(get, path = "/api/status", tag = "daemon", responses((status = 200, body = StatusView)))]
 pub(crate) async fn status(_: Viewer, State(api): State<Api>) -> Json<StatusView> {
     api.protection.ready(super::FIRST_LOOK).await;
-    let not_protected = api.protection.all().values().filter(|seen| !seen.status.protected).count();
+    let not_protected = api.protection.not_protected();
     let running = api.runner.live().len();
     let history = api.runner.recorder().status();
     let repository_error = api.protection.error();
@@ -61,7 +61,7 @@ pub(crate) async fn status(_: Viewer, State(api): State<Api>) -> Json<StatusView
         configuration_since: configured.since,
         configuration_error: configured.error.clone(),
         repository_error,
-        databases: configured.settings.databases.len(),
+        databases: configured.copal.settings().databases.len(),
         not_protected,
         running,
         concurrency: configured.limit,
@@ -110,10 +110,7 @@ pub(crate) async fn test_notifier(
 #[utoipa::path(get, path = "/metrics", tag = "daemon",
     responses((status = 200, content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(_: Viewer, State(api): State<Api>) -> Response {
-    let seen = api.protection.all();
-    let repository_bytes =
-        seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.repository_bytes?))).collect();
-    let databases = seen.into_iter().map(|(name, seen)| (name, seen.status)).collect();
+    let databases = api.protection.all();
     let runs = api.runner.databases();
     let notifiers = api.notifications.status();
     let history = api.runner.recorder().status();
@@ -133,7 +130,6 @@ pub(crate) async fn metrics(_: Viewer, State(api): State<Api>) -> Response {
         notifiers: &notifiers,
         history: &history,
         configuration_is_good,
-        repository_bytes: &repository_bytes,
     });
     let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, kind)], text).into_response()

@@ -13,13 +13,12 @@ fn at(text: &str) -> Timestamp {
 struct Told {
     now: Timestamp,
     started: Timestamp,
-    databases: BTreeMap<String, copal::DatabaseStatus>,
+    databases: BTreeMap<String, Seen>,
     runs: Vec<DatabaseStatus>,
     live: Vec<LiveRun>,
     notifiers: BTreeMap<String, NotifierStatus>,
     history: HistoryStatus,
     configuration_is_good: bool,
-    repository_bytes: BTreeMap<String, u64>,
 }
 
 impl Told {
@@ -33,7 +32,6 @@ impl Told {
             notifiers: BTreeMap::new(),
             history: HistoryStatus::default(),
             configuration_is_good: true,
-            repository_bytes: BTreeMap::new(),
         }
     }
 
@@ -49,7 +47,6 @@ impl Told {
             notifiers: &self.notifiers,
             history: &self.history,
             configuration_is_good: self.configuration_is_good,
-            repository_bytes: &self.repository_bytes,
         })
     }
 
@@ -117,6 +114,10 @@ fn status(name: &str, problems: &[StatusProblemKind], newest: Option<&str>) -> c
     }
 }
 
+fn seen(status: copal::DatabaseStatus, repository_bytes: Option<u64>) -> Seen {
+    Seen { status, repository_bytes }
+}
+
 /// Every family has a sample in it.
 fn whole() -> Told {
     let mut told = Told::nothing();
@@ -166,8 +167,8 @@ fn whole() -> Told {
     // What would read the text has to bear such a name.
     told.runs.push(runs_of("\"k\u{e4}se\" \\n\n{a=\"b\"} 1"));
 
-    told.databases = [("shop".into(), shop), ("analytics".into(), analytics)].into();
-    told.repository_bytes = [("shop".into(), 2_500_000_000), ("analytics".into(), 7)].into();
+    told.databases =
+        [("shop".into(), seen(shop, Some(2_500_000_000))), ("analytics".into(), seen(analytics, Some(7)))].into();
     let well = NotifierStatus { last_sent: Some(at("2026-11-20T12:00:03Z")), ..NotifierStatus::default() };
     let ill = NotifierStatus { last_error: Some("refused".into()), waiting: 4, lost: 9, ..NotifierStatus::default() };
     told.notifiers = [("mail".into(), ill), ("ops".into(), well)].into();
@@ -259,14 +260,15 @@ fn the_newest_backup_is_the_repositorys_word() {
     assert_eq!(told.samples(LAST), [r#"{database="a"} 1795176000"#]);
     assert_eq!(told.samples("copal_backup_age_seconds"), [r#"{database="a"} 12600"#]);
     // Another host made one since.
-    told.databases.insert("a".into(), status("a", &[], Some("2026-11-20T13:00:00Z")));
+    told.databases.insert("a".into(), seen(status("a", &[], Some("2026-11-20T13:00:00Z")), None));
     assert_eq!(told.samples(LAST), [r#"{database="a"} 1795179600"#]);
     // Somebody deleted it: what the history remembers protects nobody.
-    told.databases.insert("a".into(), status("a", &[StatusProblemKind::NoBackup], None));
+    told.databases.insert("a".into(), seen(status("a", &[StatusProblemKind::NoBackup], None), None));
     assert_eq!(told.samples(LAST), Vec::<String>::new());
     assert_eq!(told.samples("copal_backup_age_seconds"), Vec::<String>::new());
     // A clock that goes wrong makes no negative ages.
-    told.databases.insert("a".into(), status("a", &[StatusProblemKind::Clock], Some("2027-01-01T00:00:00Z")));
+    told.databases
+        .insert("a".into(), seen(status("a", &[StatusProblemKind::Clock], Some("2027-01-01T00:00:00Z")), None));
     assert_eq!(told.samples("copal_backup_age_seconds"), [r#"{database="a"} 0"#]);
 }
 
@@ -275,8 +277,7 @@ fn two_thousand_databases_are_written_without_growing_the_text() {
     let (whole, mut told) = (whole(), Told::nothing());
     for i in 0..2000 {
         let name = format!("customer-{i:04}-production");
-        told.databases.insert(name.clone(), whole.databases["shop"].clone());
-        told.repository_bytes.insert(name.clone(), 123_456_789_012);
+        told.databases.insert(name.clone(), seen(whole.databases["shop"].status.clone(), Some(123_456_789_012)));
         told.runs.push(DatabaseStatus { name, ..whole.runs[1].clone() });
     }
     let text = told.text();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::channel::http::{Endpoint, Request};
 use crate::channel::keys::Keys;
 use crate::text::{Count, Message, discord, escape_within, plain, slack};
-use crate::{Notice, Result};
+use crate::{Event, Notice, Result};
 
 /// Slack cuts at 40,000 characters and asks for no more than 4,000.
 const SLACK_LIMIT: usize = 4000;
@@ -72,7 +72,7 @@ impl Chat {
     }
 
     pub(super) fn payload(&self, notice: &Notice) -> Value {
-        let text = format!("{} {}", notice.event.sign(), Message::new(notice).whole());
+        let text = format!("{} {}", sign(notice.event), Message::new(notice).whole());
         match &self.kind {
             Kind::Slack => json!({
                 "text": escape_within(&text, SLACK_LIMIT, Count::Utf16, slack),
@@ -90,5 +90,16 @@ impl Chat {
                 "link_preview_options": {"is_disabled": true},
             }),
         }
+    }
+}
+
+/// One sign before the headline.
+fn sign(event: Event) -> &'static str {
+    match event {
+        Event::Failure | Event::DrillFailed => "❌",
+        Event::Damage => "🚨",
+        Event::Missed | Event::Stale => "⚠️",
+        Event::Recovered | Event::Success => "✅",
+        Event::Start | Event::Test => "ℹ️",
     }
 }

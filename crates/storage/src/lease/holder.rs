@@ -25,7 +25,9 @@ impl Holder {
     pub fn current() -> Self {
         let pid = std::process::id();
         let mut holder = Self { host: String::new(), boot_id: None, pid_namespace: None, pid, started: None };
-        holder.host = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+        let nodename = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let named = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+        holder.host = named.unwrap_or_else(nodename);
         holder.boot_id = read("/proc/sys/kernel/random/boot_id");
         let namespace = std::fs::read_link("/proc/self/ns/pid").ok();
         holder.pid_namespace = namespace.map(|n| n.to_string_lossy().into_owned());

@@ -1,18 +1,18 @@
-//! What there is to tell.
+//! What there is to tell people of their backups.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened. The names in JSON and in `on` are [`Event::name`]'s.
+/// What happened. The names in JSON and in the configuration's `on` are [`NotifyEvent::name`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Event {
+pub enum NotifyEvent {
     /// A backup begins. Only a healthcheck is told.
     Start,
     /// A backup failed.
     Failure,
-    /// The first success after failures, in place of [`Event::Success`].
+    /// The first success after failures, in place of [`NotifyEvent::Success`].
     Recovered,
     /// A backup was made.
     Success,
@@ -28,7 +28,11 @@ pub enum Event {
     Test,
 }
 
-impl Event {
+impl NotifyEvent {
+    /// What `on` can name; the others are told to whom they are meant for.
+    pub const CHOICES: [Self; 7] =
+        [Self::Failure, Self::Recovered, Self::Success, Self::Missed, Self::Stale, Self::DrillFailed, Self::Damage];
+
     /// What a notifier without `on` is told.
     pub const DEFAULT: [Self; 6] =
         [Self::Failure, Self::Recovered, Self::Missed, Self::Stale, Self::DrillFailed, Self::Damage];
@@ -52,20 +56,9 @@ impl Event {
     pub fn is_trouble(self) -> bool {
         matches!(self, Self::Failure | Self::Missed | Self::Stale | Self::DrillFailed | Self::Damage)
     }
-
-    /// One sign before the headline.
-    pub(crate) fn sign(self) -> &'static str {
-        match self {
-            Self::Failure | Self::DrillFailed => "❌",
-            Self::Damage => "🚨",
-            Self::Missed | Self::Stale => "⚠️",
-            Self::Recovered | Self::Success => "✅",
-            Self::Start | Self::Test => "ℹ️",
-        }
-    }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for NotifyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -77,7 +70,7 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_json() {
-        use Event::*;
+        use NotifyEvent::*;
         for event in [Start, Failure, Recovered, Success, Missed, Stale, DrillFailed, Damage, Test] {
             assert_eq!(serde_json::to_value(event).unwrap(), event.name());
         }
