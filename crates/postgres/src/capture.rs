@@ -30,6 +30,17 @@ pub(crate) fn capture(
     sink: &mut dyn Sink,
     context: &Context,
 ) -> EngineResult<Capture> {
+    capture_as(engine, source, None, sink, context)
+}
+
+/// The same with the properties of the database of which `source` is a copy.
+pub(crate) fn capture_as(
+    engine: &PostgresEngine,
+    source: &Source,
+    original: Option<Properties>,
+    sink: &mut dyn Sink,
+    context: &Context,
+) -> EngineResult<Capture> {
     let address = Address::of(source)?;
     if address.is_whole_server() {
         let message = format!("{source} names a whole server, not one database");
@@ -47,8 +58,9 @@ pub(crate) fn capture(
     // The name is asked for once: `PGDATABASE` and services may say it in several ways.
     let address = address.with_database(&first.database);
     let mut properties = Properties::of(&mut first)?;
-    properties.dumped_by = programs.major;
     let bytes = properties.bytes;
+    properties = original.unwrap_or(properties);
+    properties.dumped_by = programs.major;
     drop(first);
     let job = Job { engine, programs: &programs, address: &address, bytes, context };
     let mut jobs = engine.jobs;

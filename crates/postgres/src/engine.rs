@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use copal_core::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Context, Engine, EngineError, EngineErrorKind,
-    EngineResult, Identity, Inventory, Member, RestoreRequest, Restored, Scratch, Sink, Source,
+    EngineResult, Identity, Inventory, Member, RestoreRequest, Restored, Scratch, Sink, Snapshots, Source,
 };
 use serde::Deserialize;
 
 use crate::address::Address;
 use crate::programs::Programs;
 use crate::session::Session;
-use crate::{capture, check, inventory, restore};
+use crate::{capture, check, inventory, restore, snapshot};
 
 /// Backs up and restores PostgreSQL databases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +52,15 @@ impl PostgresEngine {
 
     /// Connects to some database of the server that is always there.
     pub(crate) fn connect_to_server(&self, address: &Address, context: &Context) -> EngineResult<Session> {
-        let first = self.connect(&address.with_database("postgres"), context);
-        match first {
+        // Whoever is in a database can neither rename nor drop it.
+        let (first, other) = match address.database() {
+            Some("postgres") => ("template1", "postgres"),
+            _ => ("postgres", "template1"),
+        };
+        match self.connect(&address.with_database(first), context) {
             Err(e) if matches!(e.kind, EngineErrorKind::NotFound | EngineErrorKind::PermissionDenied) => {
                 // Some servers have no such database, or let nobody into it.
-                self.connect(&address.with_database("template1"), context).map_err(|_| e)
+                self.connect(&address.with_database(other), context).map_err(|_| e)
             }
             other => other,
         }
@@ -120,7 +124,7 @@ impl Engine for PostgresEngine {
         let mut found: Vec<Found> = session.rows(
             "SELECT datname AS name FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1",
         )?;
-        found.retain(|database| !restore::is_passing(&database.name));
+        found.retain(|database| !restore::is_passing(&database.name) && !snapshot::is_ours(&database.name));
         let member =
             |found: Found| Ok(Member { source: address.with_database(&found.name).source()?, name: found.name });
         found.into_iter().map(member).collect::<EngineResult<Vec<_>>>().map(Some)
@@ -159,6 +163,10 @@ impl Engine for PostgresEngine {
             dropped
         };
         Ok(Scratch { source: target.source()?, discard: Box::new(discard) })
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
     }
 }
 

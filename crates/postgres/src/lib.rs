@@ -1,4 +1,4 @@
-//! PostgreSQL for Copal: dumps of a live database in one proven view, and restores that are swapped in by name.
+//! PostgreSQL for Copal: dumps of a live database in one proven view, restores that are swapped in by name, and snapshots.
 //!
 //! Owns how PostgreSQL's client programs are found, run and believed. Its invariants: a dump that leaves anything out is no
 //! backup; a restore is whole and checked before it takes a name, and until then whatever had that name keeps serving.
@@ -12,12 +12,15 @@ mod engine;
 mod failure;
 mod folder_dump;
 mod inventory;
+mod others;
 mod programs;
 mod properties;
 mod quote;
 mod relations;
 mod restore;
 mod session;
+mod snapshot;
+mod step;
 mod temporary;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testing;

@@ -51,13 +51,18 @@ struct Grant {
 impl Properties {
     /// The properties of the session's database.
     pub(crate) fn of(session: &mut Session) -> EngineResult<Self> {
+        let name = session.database.clone();
+        Self::of_other(session, &name)
+    }
+
+    /// The properties of a database of the session's server.
+    pub(crate) fn of_other(session: &mut Session, name: &str) -> EngineResult<Self> {
         let (provider, locale, rules) = match session.major() {
             0..15 => ("'c'", "NULL", "NULL"),
             15 => ("d.datlocprovider", "d.daticulocale", "NULL"),
             16 => ("d.datlocprovider", "d.daticulocale", "d.daticurules"),
             _ => ("d.datlocprovider", "d.datlocale", "d.daticurules"),
         };
-        let this = "d.datname = pg_catalog.current_database()";
         session.row(&format!(
             "SELECT d.datname AS name, pg_catalog.pg_get_userbyid(d.datdba) AS owner, \
                pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype, \
@@ -70,7 +75,8 @@ impl Properties {
                    'grantee', CASE WHEN a.grantee = 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(a.grantee) END, \
                    'privilege', a.privilege_type, 'with_grant_option', a.is_grantable)), '[]') \
                  FROM pg_catalog.aclexplode(d.datacl) a) END AS grants \
-             FROM pg_catalog.pg_database d WHERE {this}"
+             FROM pg_catalog.pg_database d WHERE d.datname = {}",
+            literal(name)
         ))
     }
 

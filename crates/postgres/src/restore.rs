@@ -2,13 +2,13 @@
 //!
 //! Until the swap commits, nothing of what the target's name stands for has been touched: whatever fails before, and
 //! whoever is killed, leaves it serving. A database that is being restored, or was replaced and not dropped, has a name
-//! that says so.
+//! that says so. Snapshots and rewinds are built of the same parts.
 
 mod archive;
 mod file;
 mod load;
 mod objects;
-mod swap;
+pub(crate) mod swap;
 
 use copal_core::{CheckReport, Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored};
 use serde::Deserialize;
@@ -27,9 +27,14 @@ pub(crate) fn passing_name(purpose: &str) -> String {
     format!("copal_{purpose}_{:012x}", rand::random::<u64>() >> 16)
 }
 
-/// Whether a database of this name is not there to stay.
+/// Whether a database of this name is not there to stay: it is being restored, looked at or copied, or was replaced.
 pub(crate) fn is_passing(name: &str) -> bool {
-    let number = name.strip_prefix("copal_restore_").or_else(|| name.strip_prefix("copal_drill_"));
+    ["restore", "drill", "new", "old"].iter().any(|purpose| is_named(name, purpose))
+}
+
+/// Whether this is a name that was made for this purpose.
+pub(crate) fn is_named(name: &str, purpose: &str) -> bool {
+    let number = name.strip_prefix("copal_").and_then(|rest| rest.strip_prefix(purpose)?.strip_prefix('_'));
     number.is_some_and(|n| n.len() == 12 && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
@@ -41,13 +46,13 @@ pub(crate) fn hold(server: &mut Session, passing: &str) -> EngineResult<()> {
 }
 
 /// Where the restored database goes.
-struct Target<'a> {
-    engine: &'a PostgresEngine,
-    programs: Programs,
-    address: Address,
-    name: String,
-    shown: String,
-    context: &'a Context,
+pub(crate) struct Target<'a> {
+    pub(crate) engine: &'a PostgresEngine,
+    pub(crate) programs: Programs,
+    pub(crate) address: Address,
+    pub(crate) name: String,
+    pub(crate) shown: String,
+    pub(crate) context: &'a Context,
 }
 
 /// Restores to a server, or writes the plain archive to a file.
@@ -81,14 +86,14 @@ pub(crate) fn restore(
             .hint("restore to another name with --to, or replace it with --replace"));
     }
     target.require_rights(&mut server, exists)?;
-    let mut notes = sweep(engine, &target.address, &mut server)?;
+    let mut notes = sweep(engine, &target.address, &mut server, false)?;
     if request.dry_run {
         let check = CheckReport::default();
         return Ok(Restored { target: target.shown, replaced: exists, check, notes });
     }
     let passing = passing_name("restore");
     let loaded = target.load(&mut server, content, &properties, &passing, request);
-    let check = match loaded {
+    let check = match loaded.and_then(|check| target.dress(&mut server, &properties, &passing).map(|()| check)) {
         Ok(check) => check,
         Err(error) => return Err(target.give_up(&passing, error)),
     };
@@ -105,7 +110,7 @@ pub(crate) fn restore(
 }
 
 impl Target<'_> {
-    fn exists(&self, server: &mut Session) -> EngineResult<bool> {
+    pub(crate) fn exists(&self, server: &mut Session) -> EngineResult<bool> {
         #[derive(Deserialize)]
         struct Found {
             count: u32,
@@ -117,17 +122,18 @@ impl Target<'_> {
     }
 
     /// What is needed is asked for before anything is done.
-    fn require_rights(&self, server: &mut Session, exists: bool) -> EngineResult<()> {
+    pub(crate) fn require_rights(&self, server: &mut Session, exists: bool) -> EngineResult<()> {
         #[derive(Deserialize)]
         struct Rights {
             may_create: bool,
             may_replace: Option<bool>,
+            owner: Option<String>,
             role: String,
         }
         let rights: Rights = server.row(&format!(
             "SELECT (SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_create, \
-             (SELECT pg_catalog.pg_has_role(datdba, 'USAGE') FROM pg_catalog.pg_database WHERE datname = {}) AS may_replace, \
-             current_user::text AS role",
+             pg_catalog.pg_has_role(d.datdba, 'USAGE') AS may_replace, pg_catalog.pg_get_userbyid(d.datdba) AS owner, \
+             current_user::text AS role FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_database d ON d.datname = {}",
             literal(&self.name)
         ))?;
         let refuse = |what: &str, hint: String| {
@@ -138,10 +144,9 @@ impl Target<'_> {
             return refuse("may not create databases", format!("ALTER ROLE {} CREATEDB", identifier(&rights.role)));
         }
         if exists && rights.may_replace != Some(true) {
-            return refuse(
-                "does not own the database that is to be replaced",
-                "restore as its owner or as a superuser".to_owned(),
-            );
+            let owner = identifier(rights.owner.as_deref().unwrap_or_default());
+            let hint = format!("connect as its owner or a superuser, or GRANT {owner} TO {}", identifier(&rights.role));
+            return refuse("does not own the database", hint);
         }
         Ok(())
     }
@@ -195,7 +200,12 @@ pub(crate) fn drop_passing(engine: &PostgresEngine, address: &Address, name: &st
 
 /// Drops databases that killed restores and drills have left: those whose maker's lock is free, and which bear no comment of
 /// somebody else's. One may have been killed before it gave its own.
-fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> EngineResult<Vec<String>> {
+pub(crate) fn sweep(
+    engine: &PostgresEngine,
+    address: &Address,
+    server: &mut Session,
+    dry_run: bool,
+) -> EngineResult<Vec<String>> {
     #[derive(Deserialize)]
     struct Left {
         name: String,
@@ -203,23 +213,30 @@ fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> En
     let mut notes = Vec::new();
     let left: Vec<Left> = server.rows(&format!(
         "SELECT datname AS name FROM pg_catalog.pg_database d WHERE pg_catalog.pg_has_role(datdba, 'USAGE') \
-         AND coalesce(pg_catalog.shobj_description(d.oid, 'pg_database') = {}, true) \
+         AND coalesce(pg_catalog.shobj_description(d.oid, 'pg_database') IN ({}, {}), true) \
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = d.datname)",
-        literal(UNFINISHED)
+        literal(UNFINISHED),
+        literal(PASSING)
     ))?;
     for Left { name } in left.into_iter().filter(|left| is_passing(&left.name)) {
         #[derive(Deserialize)]
         struct Taken {
             is_taken: bool,
         }
-        let taken: Taken =
-            server.row(&format!("SELECT pg_catalog.pg_try_advisory_lock({}) AS is_taken", lock_of(&name)))?;
+        let lock = lock_of(&name);
+        let taken: Taken = server.row(&format!("SELECT pg_catalog.pg_try_advisory_lock({lock}) AS is_taken"))?;
         if taken.is_taken {
-            if drop_passing(engine, address, &name).is_ok() {
-                notes.push(format!("dropped {name}, which a restore that was killed had left"));
+            // A lock is its database's own; whoever made this may have been in another one.
+            let elsewhere: Taken = server.row(&format!(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted \
+                 AND pid <> pg_catalog.pg_backend_pid() AND (classid::bigint << 32 | objid::bigint) = {lock}) AS is_taken"
+            ))?;
+            if !elsewhere.is_taken && dry_run {
+                notes.push(format!("{name}, which a killed process left, would be dropped"));
+            } else if !elsewhere.is_taken && drop_passing(engine, address, &name).is_ok() {
+                notes.push(format!("dropped {name}, which a killed process had left"));
             }
-            let _: Vec<Taken> =
-                server.rows(&format!("SELECT pg_catalog.pg_advisory_unlock({}) AS is_taken", lock_of(&name)))?;
+            let _: Vec<Taken> = server.rows(&format!("SELECT pg_catalog.pg_advisory_unlock({lock}) AS is_taken"))?;
         }
     }
     Ok(notes)
@@ -228,13 +245,17 @@ fn sweep(engine: &PostgresEngine, address: &Address, server: &mut Session) -> En
 /// The comment of a database that is being restored.
 const UNFINISHED: &str = "copal: being restored; dropped by the next restore if its maker is gone";
 
+/// The comment of a database that is being copied, or was replaced.
+pub(crate) const PASSING: &str =
+    "copal: not there to stay; dropped by the next snapshot, rewind or restore if its maker is gone";
+
 /// The advisory lock that the maker of a database holds while it makes it.
-fn lock_of(name: &str) -> String {
+pub(crate) fn lock_of(name: &str) -> String {
     format!("pg_catalog.hashtextextended({}, 6734)", literal(name))
 }
 
 /// The properties in a backup.
-fn properties_in(content: &dyn Content, context: &Context) -> EngineResult<Properties> {
+pub(crate) fn properties_in(content: &dyn Content, context: &Context) -> EngineResult<Properties> {
     let mut text = Vec::new();
     // Some kilobytes, however many settings and grants there are.
     content.write_stream(PROPERTIES, &mut text, context).map_err(|e| from_content(e, context))?;

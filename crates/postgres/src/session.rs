@@ -4,6 +4,7 @@
 //! `psql` in lets Copal in (docs/adr/0006).
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) version: u32,
     /// The database's name.
     pub(crate) database: String,
+    /// The server's process that serves it.
+    pub(crate) pid: u32,
     context: Context,
     place: String,
 }
@@ -52,6 +55,8 @@ impl Session {
         let mut command = programs.command("psql", address);
         command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=VERBOSITY=verbose"]);
         command.env("PGCLIENTENCODING", "UTF8").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: Ctrl-C is for us, who may leave the session to end its work.
+        command.process_group(0);
         let mut child = command
             .spawn()
             .map_err(|e| EngineError::new(EngineErrorKind::Other, "psql could not be started").because(e))?;
@@ -73,6 +78,7 @@ impl Session {
             running: Some(Running::adopt("psql", child)),
             version: 0,
             database: String::new(),
+            pid: 0,
             context: context.clone(),
             place,
         };
@@ -80,9 +86,13 @@ impl Session {
         struct Welcome {
             version: String,
             database: String,
+            pid: u32,
         }
-        let welcome = session
-            .ask("SELECT current_setting('server_version_num') AS version, current_database() AS database", None);
+        let welcome = session.ask(
+            "SELECT current_setting('server_version_num') AS version, current_database() AS database, \
+             pg_catalog.pg_backend_pid() AS pid",
+            None,
+        );
         let welcome: Vec<Welcome> = match welcome {
             Ok(rows) => session.parse(rows)?,
             Err(Asked::Refused(refusal)) => return Err(failure::not_connected(&session.place, &refusal)),
@@ -91,6 +101,7 @@ impl Session {
         if let [welcome] = welcome.as_slice() {
             session.version = welcome.version.parse().unwrap_or_default();
             session.database.clone_from(&welcome.database);
+            session.pid = welcome.pid;
         }
         let mut settings = vec![
             "search_path = ''",
@@ -167,6 +178,17 @@ impl Session {
             Ok(_) => Ok(Ok(())),
             Err(Asked::Refused(refusal)) => Ok(Err(refusal)),
             Err(Asked::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Lets it run these statements, up to the first that is refused, and end then, though this process may have ended before.
+    pub(crate) fn leave(mut self, script: &str) {
+        let script = format!("\\set ON_ERROR_STOP on\n\\o /dev/null\n{script}\n");
+        if let (Some(mut input), Some(running)) = (self.input.take(), self.running.take()) {
+            // At once, and it is small enough for a pipe: all of it is there, or nothing.
+            let _ = input.write_all(script.as_bytes());
+            drop(input);
+            std::thread::spawn(move || drop(running.wait()));
         }
     }
 

@@ -232,11 +232,26 @@ impl Server {
 
     /// Makes a tablespace that is full after so many megabytes. None, and it says so, where that cannot be: it takes root.
     pub fn small_tablespace(&self, name: &str, megabytes: u32) -> Option<()> {
-        let folder = self.make_folder(&format!("disk-{name}"));
         let size = format!("size={megabytes}m,mode=0777");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&folder).output();
-        if !mount.is_ok_and(|done| done.status.success()) {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: a small disk cannot be mounted here (it takes root)");
+        self.mounted_tablespace(name, Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]))
+    }
+
+    /// Makes a tablespace on a file system where files can share their blocks; None as above.
+    pub fn reflink_tablespace(&self, name: &str) -> Option<()> {
+        let image = self.folder().join(format!("{name}.xfs"));
+        std::fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+        let made = Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image).output();
+        if !made.is_ok_and(|done| done.status.success()) {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: mkfs.xfs is missing (tools/prepare.sh)");
+            return None;
+        }
+        self.mounted_tablespace(name, Command::new("mount").args(["-o", "loop"]).arg(&image))
+    }
+
+    fn mounted_tablespace(&self, name: &str, mount: &mut Command) -> Option<()> {
+        let folder = self.make_folder(&format!("disk-{name}"));
+        if !mount.arg(&folder).output().is_ok_and(|done| done.status.success()) {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: a disk cannot be mounted here (it takes root)");
             return None;
         }
         let place = self.make_folder(&format!("disk-{name}/tablespace"));

@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 impl Target<'_> {
     /// Makes the database `passing` out of a backup; what is wrong with it is an error.
-    pub(super) fn load(
+    pub(crate) fn load(
         &self,
         server: &mut Session,
         content: &dyn Content,
@@ -33,7 +33,6 @@ impl Target<'_> {
         let archive = Archive::stage(content, self.engine.temporary.as_deref(), jobs, self.context)?;
         hold(server, passing)?;
         let address = self.address.with_database(passing);
-        let database = identifier(passing);
         let mut jobs = if matches!(archive, Archive::Staged { .. }) { jobs } else { 1 };
         loop {
             self.create(server, properties, passing)?;
@@ -71,12 +70,13 @@ impl Target<'_> {
                 return Err(corrupt(format!("the restored database is not complete: {}", told.join("; "))));
             }
         }
-        drop(session);
-        server.run(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"))?;
-        for statement in properties.apply(passing) {
-            server.run(&statement)?;
-        }
         Ok(report)
+    }
+
+    /// Gives the database `passing` what belongs to it as a database.
+    pub(super) fn dress(&self, server: &mut Session, properties: &Properties, passing: &str) -> EngineResult<()> {
+        server.run(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC", identifier(passing)))?;
+        properties.apply(passing).iter().try_for_each(|statement| server.run(statement))
     }
 
     /// Creates the empty database.

@@ -7,8 +7,10 @@ use copal_core::{EngineError, EngineErrorKind, EngineResult};
 use serde::Deserialize;
 
 use super::Target;
+use crate::others::{self, Ended};
 use crate::quote::{identifier, literal};
 use crate::session::Session;
+use crate::step::step;
 
 /// The longest name that PostgreSQL takes, in bytes.
 const MOST_NAME: usize = 63;
@@ -41,40 +43,51 @@ pub(super) fn swap(
     keep_old: bool,
 ) -> EngineResult<Option<String>> {
     let old = old_name(&target.name);
+    target.context.phase("swapping", None);
+    let mut second = target.engine.connect_to_server(&target.address, target.context)?;
+    exchange(target, server, &mut second, passing, Some(&old), &[comment.to_owned()], &mut Ended::default())?;
+    after(target, server, &old, keep_old)
+}
+
+/// Gives `passing` the target's name and the database that has it the name `old`, if there is one; whoever is in one of them
+/// is ended. What is to be true in the same moment is in `then`.
+pub(crate) fn exchange(
+    target: &Target<'_>,
+    server: &mut Session,
+    second: &mut Session,
+    passing: &str,
+    old: Option<&str>,
+    then: &[String],
+    ended: &mut Ended,
+) -> EngineResult<()> {
     let context = target.context;
-    context.phase("swapping", None);
-    let mut second = target.engine.connect_to_server(&target.address, context)?;
-    let end_others = format!(
-        "SELECT count(pg_catalog.pg_terminate_backend(pid)) AS ended FROM pg_catalog.pg_stat_activity \
-         WHERE datname IN ({}, {}) AND backend_type = 'client backend'",
-        literal(&target.name),
-        literal(passing)
-    );
-    #[derive(Deserialize)]
-    struct Ended {}
     let mut refusal = None;
     for _ in 0..TRIES {
         context.cancel.check()?;
         server.run("BEGIN")?;
         server.run("SET LOCAL lock_timeout = '20s'")?;
-        let renames = [(target.name.as_str(), old.as_str()), (passing, target.name.as_str())];
+        let aside = old.map(|old| (target.name.as_str(), old));
         let mut result = Ok(());
-        for (from, to) in renames {
+        for (from, to) in aside.into_iter().chain([(passing, target.name.as_str())]) {
+            step("before a renaming")?;
             let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to));
             // What keeps the second connection from it is said by the rename, which then fails.
-            let mut meanwhile = || drop(second.try_rows::<Ended>(&end_others));
+            let pid = server.pid;
+            let mut meanwhile = || others::end(second, from, pid, ended);
             result = server.run_while(&rename, &mut meanwhile)?;
             if result.is_err() {
                 break;
             }
         }
-        if result.is_ok() {
-            result = server.try_run(comment)?;
+        for statement in then {
+            if result.is_ok() {
+                result = server.try_run(statement)?;
+            }
         }
         match result {
             Ok(()) => {
-                commit(target, server, passing)?;
-                return after(target, server, &old, keep_old);
+                step("before the commit")?;
+                return commit(target, server, passing);
             }
             Err(found) => {
                 server.run("ROLLBACK")?;
