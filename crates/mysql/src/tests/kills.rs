@@ -1,0 +1,162 @@
+//! A process that is killed at each step, and the next call.
+
+use copal_core::{Context, RewindOptions, Snapshots as _};
+
+use super::*;
+use crate::step::testing::{abort_at, fail_at};
+
+const CHILD: &str = "tests::kills::killed_call";
+const MAKE: &str = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, x INT); INSERT INTO t (x) VALUES (1), (2); \
+    CREATE TABLE u (id INT PRIMARY KEY, t INT, CONSTRAINT fk FOREIGN KEY (t) REFERENCES t (id)); INSERT INTO u VALUES (1, 1); \
+    CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.x = 7; CREATE TRIGGER tr2 BEFORE INSERT ON u FOR EACH ROW SET @u = 1; \
+    CREATE VIEW v AS SELECT * FROM t; CREATE PROCEDURE p() SELECT 1";
+const CHANGE: &str = "UPDATE t SET x = 99; DROP TRIGGER tr; CREATE TRIGGER tr AFTER INSERT ON u FOR EACH ROW SET @a = 1; CREATE TABLE fresh (x INT); \
+    DROP VIEW v; DROP PROCEDURE p; CREATE VIEW w AS SELECT 1 AS x";
+
+fn call(what: &str, url: &str) -> EngineResult<()> {
+    match what {
+        "take" => take(url, 2).map(drop),
+        "rewind" => rewind(url, 1).map(drop),
+        "spare" => {
+            let options = RewindOptions { spare: true, ..RewindOptions::default() };
+            engine().prepare(&source(url), &id(1), options, &Context::silent())?.finish(&Context::silent()).map(drop)
+        }
+        _ => engine().remove(&source(url), &id(1), &Context::silent()),
+    }
+}
+
+/// Not a test by itself: the process that is killed by the next one.
+#[test]
+fn killed_call() {
+    let Ok(url) = std::env::var("COPAL_TEST_URL") else { return };
+    abort_at(Some(std::env::var("COPAL_TEST_STEP").unwrap().parse().unwrap()));
+    call(&std::env::var("COPAL_TEST_CALL").unwrap(), &url).unwrap();
+}
+
+/// A state before the call, and what may be there after it was interrupted and put right.
+fn interrupted(what: &str, interrupt: impl Fn(&str, u32) -> bool) {
+    let server = Server::start();
+    for step in 0.. {
+        let what_now = format!("{what} interrupted at step {step}");
+        let database = format!("d'{step}");
+        let url = server.url(&database);
+        server.sql("", &format!("CREATE DATABASE `{database}`"));
+        server.sql(&database, MAKE);
+        let old = dump(&server, &database);
+        let mut first = request(1);
+        first.spare = what == "remove" || what == "spare";
+        engine().take(&source(&url), &first, &Context::silent()).unwrap();
+        server.sql(&database, CHANGE);
+        let changed = dump(&server, &database);
+        let is_done = interrupt(&url, step);
+        let found = listed(&url);
+        assert!(what == "remove" || found.contains(&id(1)), "{what_now}: a snapshot vanished");
+        // Whatever is listed is there: the next call does not take it away.
+        let told = engine().settle(&source(&url), true, &Context::silent()).unwrap();
+        let done = engine().settle(&source(&url), false, &Context::silent()).unwrap();
+        assert!(told.is_empty() == done.is_empty(), "{what_now}: {told:?} {done:?}");
+        assert_eq!(listed(&url), found, "{what_now}");
+        assert!(engine().settle(&source(&url), false, &Context::silent()).unwrap().is_empty(), "{what_now}");
+        let now = dump(&server, &database);
+        if now != changed {
+            assert_ne!(what, "take", "{what_now}");
+            assert_same(&old, &now);
+        } else {
+            assert!(!is_done || what == "take" || what == "remove", "{what_now}");
+        }
+        let spares = ours(&server).iter().filter(|name| name.starts_with("copal_spare")).count();
+        assert_eq!(ours(&server).len(), found.len() + spares, "{what_now}: {:?}", ours(&server));
+        if found.contains(&id(1)) {
+            rewind(&url, 1).unwrap();
+            assert_same(&old, &dump(&server, &database));
+        }
+        for left in found {
+            engine().remove(&source(&url), &left, &Context::silent()).unwrap();
+        }
+        assert!(ours(&server).is_empty(), "{what_now}: {:?}", ours(&server));
+        server.sql("", &format!("DROP DATABASE `{database}`"));
+        if is_done {
+            assert!(step >= 4, "steps are passed");
+            return;
+        }
+    }
+}
+
+fn killed(what: &str) {
+    interrupted(what, |url, step| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args([CHILD, "--exact", "--test-threads=1"]);
+        child
+            .env("COPAL_TEST_URL", url)
+            .env("COPAL_TEST_STEP", step.to_string())
+            .env("COPAL_TEST_CALL", what)
+            .env("RUST_BACKTRACE", "0");
+        let output = child.output().unwrap();
+        assert!(
+            output.status.success() || output.status.code().is_none(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        output.status.success()
+    });
+}
+
+fn failed(what: &str) {
+    interrupted(what, |url, step| {
+        fail_at(Some(step));
+        let result = call(what, url);
+        fail_at(None);
+        result.is_ok()
+    });
+}
+
+#[test]
+fn a_take_that_is_killed() {
+    killed("take");
+}
+
+#[test]
+fn a_rewind_that_is_killed() {
+    killed("rewind");
+}
+
+#[test]
+fn a_rewind_with_a_spare_that_is_killed() {
+    killed("spare");
+}
+
+#[test]
+fn a_removal_that_is_killed() {
+    killed("remove");
+}
+
+#[test]
+fn calls_that_fail() {
+    ["take", "rewind", "spare", "remove"].into_iter().for_each(failed);
+}
+
+#[test]
+fn a_failed_rewind_leaves_the_database_as_it_was() {
+    let server = Server::start();
+    server.sql("", "CREATE DATABASE d");
+    server.sql("d", MAKE);
+    let url = server.url("d");
+    take(&url, 1).unwrap();
+    server.sql("d", CHANGE);
+    let changed = dump(&server, "d");
+    for step in 0.. {
+        fail_at(Some(step));
+        let result = rewind(&url, 1);
+        fail_at(None);
+        let now = dump(&server, "d");
+        match result {
+            Err(error) if error.to_string().contains("told to fail") && now == changed => {
+                assert_eq!(ours(&server).len(), 1, "nothing is left behind at step {step}: {error}");
+            }
+            other => {
+                assert!(step >= 8, "{other:?} at step {step}");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What cannot be done is told before anything is done.
+
+use copal_core::{Context, Engine as _, EngineError, EngineErrorKind, RewindOptions, Snapshots as _};
+
+use super::*;
+use crate::testing::PASSWORD;
+
+fn assert_refused(error: &EngineError, kind: EngineErrorKind, words: &[&str]) {
+    let text = format!("{error} {}", error.hint.as_deref().unwrap_or_default());
+    assert_eq!(error.kind, kind, "{error:?}");
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(!format!("{error:?}").contains(PASSWORD));
+}
+
+#[test]
+fn what_cannot_be_carried() {
+    let server = Server::start();
+    server.sql("", "CREATE DATABASE d; CREATE TABLE d.good (id INT PRIMARY KEY); CREATE DATABASE e");
+    let url = server.url("d");
+    let cases = [
+        ("CREATE TABLE d.bad (id INT) ENGINE=CSV", "DROP TABLE d.bad", "CSV"),
+        ("CREATE TABLE d.bad (id INT) ENGINE=MERGE UNION=()", "DROP TABLE d.bad", "MRG_M"),
+        ("CREATE TABLE d.copal_snapshot (id INT)", "DROP TABLE d.copal_snapshot", "keeps for itself"),
+        (
+            "CREATE TABLE d.bad (x INT, s BIGINT UNSIGNED GENERATED ALWAYS AS ROW START, e BIGINT UNSIGNED GENERATED ALWAYS AS ROW END, \
+             PERIOD FOR SYSTEM_TIME (s, e)) WITH SYSTEM VERSIONING",
+            "DROP TABLE d.bad",
+            "by transactions",
+        ),
+        (
+            "CREATE TABLE e.child (id INT, CONSTRAINT x FOREIGN KEY (id) REFERENCES d.good (id))",
+            "DROP TABLE e.child",
+            "e.child",
+        ),
+    ];
+    take(&url, 1).unwrap();
+    for (make, undo, word) in cases {
+        server.sql("", make);
+        let error = take(&url, 2).unwrap_err();
+        assert_refused(&error, EngineErrorKind::Unsupported, &["\"d\"", word, "nothing was changed"]);
+        server.sql("", undo);
+    }
+    server.sql("", cases[4].0);
+    let error = rewind(&url, 1).unwrap_err();
+    assert_refused(&error, EngineErrorKind::Unsupported, &["e.child"]);
+    assert_eq!(ours(&server).len(), 1);
+    for wrong in ["mysql", "information_schema", "copal_snap_0123456789ab"] {
+        assert_eq!(take(&server.url(wrong), 1).unwrap_err().kind, EngineErrorKind::Unsupported, "{wrong}");
+    }
+    assert_eq!(take(&server.url("gone"), 1).unwrap_err().kind, EngineErrorKind::NotFound);
+    assert_eq!(rewind(&url, 7).unwrap_err().kind, EngineErrorKind::NotFound);
+    let error = engine().scratch(&source(&url), std::path::Path::new("/")).unwrap_err();
+    assert_refused(&error, EngineErrorKind::Unsupported, &["copal snap -d"]);
+}
+
+#[test]
+fn missing_privileges_are_named_and_those_that_are_told_suffice() {
+    let server = Server::start();
+    let name = "a_d%x";
+    server.sql("", &format!("CREATE DATABASE `{name}`; CREATE USER little@'%' IDENTIFIED BY 'x'; CREATE USER other@'%'; GRANT ALL ON *.* TO other@'%'"));
+    server.sql(
+        name,
+        "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1); CREATE DEFINER=other@'%' TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x = 1; \
+         CREATE DEFINER=other@'%' PROCEDURE p() SELECT 1; CREATE VIEW v AS SELECT * FROM t; CREATE EVENT e ON SCHEDULE EVERY 1 YEAR DO SELECT 1",
+    );
+    let url = server.url_as("little", Some("x"), name);
+    // Each answer says what to type; typing it leads to the next, and at last there.
+    let mut typed = Vec::new();
+    let mut follow = |result: EngineResult<()>| loop {
+        let Err(error) = &result else { return true };
+        assert_eq!(error.kind, EngineErrorKind::PermissionDenied, "{error:?} after {typed:?}");
+        let hint = error.hint.clone().unwrap();
+        let statement = hint.strip_prefix("as an administrator: ").unwrap().replace('…', "little@'%'");
+        assert!(!typed.contains(&statement), "{error:?} again after {typed:?}");
+        server.sql("", &statement);
+        typed.push(statement);
+        return false;
+    };
+    let before = dump(&server, name);
+    while !follow(take(&url, 1).map(drop)) {
+        assert!(ours(&server).is_empty());
+    }
+    while !follow(rewind(&url, 1).map(drop)) {
+        assert_eq!((before.clone(), ours(&server).len()), (dump(&server, name), 1));
+    }
+    assert_same(&before, &dump(&server, name));
+    assert!(typed.len() >= 4, "{typed:?}");
+    let wrong = take(&server.url_as("copal", Some("s3cret"), name), 1).unwrap_err();
+    assert_refused(&wrong, EngineErrorKind::PermissionDenied, &["MYSQL_PWD"]);
+    assert!(!format!("{wrong:?}").contains("s3cret"), "{wrong:?}");
+    assert_eq!(take("mysql://u@127.0.0.1:1/d", 1).unwrap_err().kind, EngineErrorKind::NotFound);
+}
+
+#[test]
+fn without_functions_tables_are_locked() {
+    let server = Server::start_with(&["--log-bin"]);
+    server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2); CREATE USER little@'%' IDENTIFIED BY 'x'");
+    server.sql("", "GRANT ALL ON d.* TO little@'%'; GRANT ALL ON `copal\\_%`.* TO little@'%'; SET GLOBAL log_bin_trust_function_creators = 0");
+    let url = server.url_as("little", Some("x"), "d");
+    let taken = take(&url, 1).unwrap();
+    assert_eq!(taken.snapshot.method, "locked tables");
+    server.sql("d", "DELETE FROM t");
+    rewind(&url, 1).unwrap();
+    assert_eq!(server.sql("d", "SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn a_full_disk_is_named_and_left_clean() {
+    let Some(server) = Server::start_on_small_disk(230) else { return };
+    server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, x VARCHAR(250)); INSERT INTO d.t SELECT seq, repeat('x', 200) FROM seq_1_to_100000");
+    let url = server.url("d");
+    let before = dump(&server, "d");
+    let mut filled = 0;
+    while take(&url, filled + 1).is_ok() {
+        filled += 1;
+        assert!(filled < 20, "the disk is never full");
+    }
+    let error = take(&url, 50).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::NoSpace, "{error:?}");
+    assert_eq!((ours(&server).len(), listed(&url).len()), (filled as usize, filled as usize));
+    if filled > 0 {
+        let prepared = engine().prepare(&source(&url), &id(1), RewindOptions::default(), &Context::silent());
+        assert_eq!(prepared.err().unwrap().kind, EngineErrorKind::NoSpace);
+    }
+    assert_eq!(ours(&server).len(), filled as usize);
+    assert_same(&before, &dump(&server, "d"));
+}
