@@ -28,6 +28,7 @@ ALLOWED = {
 # Dev-dependencies obey the same arrows, but for these: (crate, what its tests use) and why.
 DEV_EXCEPTIONS = {
     ("copal-cli", "copal-storage"): "blackbox tests start the S3 server of its testkit",
+    ("copal-cli", "copal-mysql"): "blackbox tests start the servers of its testkit",
     ("copal-cli", "copal-postgres"): "blackbox tests start the servers of its testkit",
     ("copal-daemon", "copal-storage"): "blackbox tests start the S3 server of its testkit",
 }

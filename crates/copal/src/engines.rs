@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copal_core::{Context, Engine, Source};
 use copal_duckdb::DuckDbEngine;
+use copal_mysql::MysqlEngine;
 use copal_sqlite::SqliteEngine;
 
 use crate::{CopalError, ErrorKind, Result, Settings};
@@ -23,6 +24,7 @@ impl Engines {
             Arc::new(SqliteEngine { wait: settings.database_wait, ..SqliteEngine::default() }),
             Arc::new(DuckDbEngine { deadline: settings.duckdb.deadline, program: settings.duckdb.program.clone() }),
             Arc::new(settings.postgres.clone()),
+            Arc::new(MysqlEngine::default()),
         ])
     }
 

@@ -236,54 +236,6 @@ impl Progress for Warnings {
     }
 }
 
-/// A folder on a file system that can share content between files.
-pub(crate) struct Reflinks {
-    pub(crate) folder: tempfile::TempDir,
-    mounted: Option<PathBuf>,
-}
-
-impl Reflinks {
-    /// The folder for temporary files if it can, else a small XFS of its own, which only root can mount. Says so if there is none.
-    pub(crate) fn find() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        std::fs::write(&from, b"x").unwrap();
-        if copal_storage::local_file::reflink(&from, &to).is_ok() {
-            return Some(Self { folder, mounted: None });
-        }
-        let (image, mounted) = (folder.path().join("image"), folder.path().join("mounted"));
-        File::create(&image).unwrap().set_len(512 << 20).unwrap();
-        std::fs::create_dir(&mounted).unwrap();
-        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
-            let done = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-            done.is_ok_and(|status| status.success())
-        };
-        let made = run("mkfs.xfs", &["-q".as_ref(), "-m".as_ref(), "reflink=1".as_ref(), image.as_ref()])
-            && run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), mounted.as_ref()]);
-        if !made {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: no file system here can clone files (XFS needs root and xfsprogs)"
-            );
-            return None;
-        }
-        Some(Self { folder, mounted: Some(mounted) })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.mounted.as_deref().unwrap_or(self.folder.path())
-    }
-}
-
-impl Drop for Reflinks {
-    fn drop(&mut self) {
-        if let Some(mounted) = &self.mounted {
-            // Descriptors of files that were copied stay open, so it goes when they do.
-            let _ = Command::new("umount").arg("--lazy").arg(mounted).status();
-        }
-    }
-}
-
 /// A backup made of the files in a folder.
 pub(crate) struct FolderContent {
     folder: PathBuf,

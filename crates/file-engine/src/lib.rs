@@ -11,6 +11,8 @@ pub mod descriptor;
 mod engine;
 mod error;
 mod folder;
+#[cfg(feature = "testkit")]
+mod reflinks;
 mod rewind;
 mod settle;
 mod snapshots;
@@ -21,5 +23,10 @@ pub use engine::{Described, FileEngine};
 pub use error::{io_failed, storage_failed};
 pub use snapshots::FileSnapshots;
 pub use step::step;
+
+/// What the tests of engines need.
 #[cfg(feature = "testkit")]
-pub use step::testing;
+pub mod testing {
+    pub use crate::reflinks::Reflinks;
+    pub use crate::step::testing::{abort_at, fail_at};
+}

@@ -65,11 +65,12 @@ impl<E: FileEngine> Rewind for PreparedRewind<E> {
             let goes_on = |h| format!("{h} still has {path} open as it was: stop it, what it writes is lost");
             notes.extend(holders(&folder.database.path).iter().map(goes_on));
         }
+        let was_gone = folder.metadata()?.is_none();
         step("ready to rewind")?;
         let restored = engine.rewind(&content, &request(&folder, self.options), context);
         let restored = restored.map_err(|e| explained(e, &self.id))?;
         notes.extend(restored.notes);
-        if !restored.replaced {
+        if was_gone {
             // Nothing was there whose mode and owner it could have taken.
             notes.extend(take_over(&found, &folder));
         }

@@ -225,6 +225,7 @@ impl<E: FileEngine> Snapshots for FileSnapshots<E> {
         let mut found = description::one(&folder, &self.engine, id)?;
         found.description.snapshot.note = note.clone();
         let staging = Staging::make(&folder.path, id)?;
+        step("staging folder made")?;
         let written = found.description.write(staging.path.join("description.json"))?;
         step("written")?;
         written.replace(&folder.description(&found.stem)).map_err(storage_failed)?;

@@ -12,7 +12,7 @@ pub use testing::step;
 
 /// Counts the steps of a thread and interrupts at the one that was asked for.
 #[cfg(feature = "testkit")]
-pub mod testing {
+pub(crate) mod testing {
     use std::cell::Cell;
 
     use copal_core::{EngineError, EngineErrorKind, EngineResult};

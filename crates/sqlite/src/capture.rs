@@ -1,7 +1,7 @@
 //! A backup of a live database: one read transaction, pages in order, counts from the same view.
 
 #[cfg(test)]
-mod hammer_tests;
+pub(crate) mod hammer_tests;
 #[cfg(test)]
 mod locking_tests;
 #[cfg(test)]

@@ -9,7 +9,8 @@
 
 #![expect(unsafe_code, reason = "SQLite gives its file handles and the wal-index only as C pointers")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, ffi};
@@ -23,6 +24,15 @@ pub(crate) struct FileError(pub(crate) c_int);
 pub(crate) const WAL_INDEX_WORDS: usize = 34;
 /// SQLite maps the wal-index in regions of this many bytes.
 const REGION_BYTES: c_int = 32_768;
+
+/// How SQLite's file objects begin on Unix (`struct unixFile` in os_unix.c, the same since 3.7).
+#[repr(C)]
+struct UnixFile {
+    methods: *const c_void,
+    vfs: *const ffi::sqlite3_vfs,
+    inode: *const c_void,
+    descriptor: c_int,
+}
 
 /// The open files of a connection's main database.
 #[derive(Clone, Copy)]
@@ -60,6 +70,35 @@ impl<'c> Handles<'c> {
             ffi::sqlite3_file_control(self.connection.handle(), c"main".as_ptr(), operation, (&raw mut moved).cast())
         };
         code != ffi::SQLITE_OK || moved != 0
+    }
+
+    /// The descriptor of the main file, which SQLite has opened and will close; none if its file layer is not that of Unix.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'c>> {
+        let file = self.file(ffi::SQLITE_FCNTL_FILE_POINTER).ok()?;
+        let mut vfs: *mut ffi::sqlite3_vfs = std::ptr::null_mut();
+        // SAFETY: the connection is open as long as it is borrowed; the operation writes one pointer to its fourth argument.
+        let code = unsafe {
+            let operation = ffi::SQLITE_FCNTL_VFS_POINTER;
+            ffi::sqlite3_file_control(self.connection.handle(), c"main".as_ptr(), operation, (&raw mut vfs).cast())
+        };
+        // SAFETY: a file layer and its name live as long as the library; SQLite gives the pointer to its own or none.
+        let is_unix = code == ffi::SQLITE_OK
+            && unsafe { vfs.as_ref() }.is_some_and(|vfs| {
+                usize::try_from(vfs.szOsFile).is_ok_and(|size| size >= size_of::<UnixFile>())
+                    && !vfs.zName.is_null()
+                    && unsafe { CStr::from_ptr(vfs.zName) }.to_bytes().starts_with(b"unix")
+            });
+        if !is_unix {
+            return None;
+        }
+        // SAFETY: files of these layers (`unix`, `unix-none`, `unix-excl` ...) are all `unixFile`s, and this one has room for
+        // the fields that are read. That the second one is the layer shows that the fields are where they are thought to be.
+        let UnixFile { vfs: own, descriptor, .. } = unsafe { file.cast::<UnixFile>().read() };
+        if !std::ptr::eq(own, vfs) || descriptor < 0 {
+            return None;
+        }
+        // SAFETY: SQLite keeps the main file open until the connection is closed, which is borrowed for `'c`.
+        Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
     }
 
     /// The first words of the shared wal-index; only after a transaction in WAL mode.

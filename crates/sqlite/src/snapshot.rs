@@ -8,8 +8,14 @@
 //! newest state that was committed when the log was cloned; a torn end of the log has wrong checksums, and SQLite leaves it
 //! out. The private copy then takes its log into its main file, so that a snapshot is one plain file.
 
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +24,7 @@ use copal_core::{
     Content, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Restored, SCHEMA_VERSION_QUERIES,
     Sink, Source,
 };
-use copal_file_engine::{Described, FileEngine, descriptor, io_failed, step};
+use copal_file_engine::{Described, FileEngine, io_failed, step};
 use copal_storage::local_file::clone_into;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -114,12 +120,10 @@ enum Cloned {
 
 fn clone(place: Place, main: &Path, wait: Duration, context: &Context) -> EngineResult<Cloned> {
     let (database, view) = Database::open_view(place, LogState::Ignored, wait, context)?;
-    let path = &database.place.path;
-    let unread = |e| io_failed("read", path, e);
-    // Kept open for as long as the file has a name: closing it would end SQLite's locks.
-    let (live, id) = descriptor::open(path).map_err(unread)?;
-    if !clone_file(&live, main)? {
-        return Ok(Cloned::Impossible);
+    // Not one of our own: to close it would end SQLite's locks.
+    match database.handles().descriptor() {
+        Some(live) if clone_file(live, main)? => {}
+        _ => return Ok(Cloned::Impossible),
     }
     step("main file cloned")?;
     let mut cloned = Cloned::Whole;
@@ -127,23 +131,22 @@ fn clone(place: Place, main: &Path, wait: Duration, context: &Context) -> Engine
         let log = database.place.beside("-wal");
         // A log carries no locks.
         match File::open(&log) {
-            Ok(file) if clone_file(&file, &beside(main, "-wal"))? => cloned = Cloned::WithLog,
+            Ok(file) if clone_file(file.as_fd(), &beside(main, "-wal"))? => cloned = Cloned::WithLog,
             Ok(_) => return Ok(Cloned::Impossible),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(io_failed("read", &log, e)),
         }
         step("log cloned")?;
     }
-    let is_same = descriptor::id_of(&database.place.metadata()?) == id && !database.handles().has_moved();
     let mut beginning = Vec::new();
     let read = File::open(main).and_then(|file| file.take(HEADER_BYTES as u64).read_to_end(&mut beginning));
     read.map_err(|e| io_failed("read", main, e))?;
     let counter = Header::parse(&beginning).map_or(0, |header| header.change_counter);
-    Ok(if is_same && database.confirm(&view, counter)? { cloned } else { Cloned::Moved })
+    Ok(if !database.handles().has_moved() && database.confirm(&view, counter)? { cloned } else { Cloned::Moved })
 }
 
 /// Makes `to` a clone; whether that can be had.
-fn clone_file(from: &File, to: &Path) -> EngineResult<bool> {
+fn clone_file(from: BorrowedFd<'_>, to: &Path) -> EngineResult<bool> {
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     made.and_then(|made| clone_into(&made, from)).map_err(|e| io_failed("write", to, e))
 }

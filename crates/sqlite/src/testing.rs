@@ -122,8 +122,13 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Creates the database with a script.
     pub(crate) fn new(script: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
+        Self::within(&std::env::temp_dir(), "app.db", script)
+    }
+
+    /// Creates it under this name, in a new folder within another one.
+    pub(crate) fn within(folder: &Path, name: &str, script: &str) -> Self {
+        let dir = tempfile::tempdir_in(folder).unwrap();
+        let path = dir.path().join(name);
         let scratch = Self { dir, path };
         if !script.is_empty() {
             scratch.run(script);

@@ -12,6 +12,7 @@ mod target;
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -214,7 +215,7 @@ pub fn reflink(from: &Path, to: &Path) -> Result<()> {
 /// The same for a file that is open already, for callers that must not open and close it; `from` is for messages.
 pub fn reflink_open(source: &File, from: &Path, to: &Path) -> Result<()> {
     let target = create_private(to).map_err(|e| io_error("create", to, e))?;
-    let cloned = clone_file(&target, source);
+    let cloned = clone_file(&target, source.as_fd());
     if cloned.is_err() {
         let _ = std::fs::remove_file(to);
     }
@@ -228,8 +229,8 @@ pub fn reflink_open(source: &File, from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Makes an open, empty file a clone of another; `false`: that cannot be had here.
-pub fn clone_into(target: &File, source: &File) -> io::Result<bool> {
-    match clone_file(target, source) {
+pub fn clone_into(target: &File, source: impl AsFd) -> io::Result<bool> {
+    match clone_file(target, source.as_fd()) {
         Ok(()) => Ok(true),
         Err(errno) if cannot_clone(errno) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -242,12 +243,12 @@ fn cannot_clone(errno: Errno) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn clone_file(target: &File, source: &File) -> std::result::Result<(), Errno> {
+fn clone_file(target: &File, source: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
     rustix::fs::ioctl_ficlone(target, source)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn clone_file(_target: &File, _source: &File) -> std::result::Result<(), Errno> {
+fn clone_file(_target: &File, _source: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
     Err(Errno::OPNOTSUPP)
 }
 

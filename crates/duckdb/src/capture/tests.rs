@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use copal_core::{Capture, Context, Engine, EngineError, EngineErrorKind, Source};
+use copal_file_engine::testing::Reflinks;
 
 use crate::format::checksum::checksum;
 use crate::format::header::HEADERS_LENGTH;
-use crate::testing::{FolderSink, Python, Reflinks, Warnings};
+use crate::testing::{FolderSink, Python, Warnings};
 use crate::{CHECKPOINT_LOG, DuckDbEngine, LOG, MAIN_FILE};
 
 const VERSIONS: [&str; 5] = ["1.1.3", "1.3.2", "1.4.5", "1.5.6", "2.0.0"];

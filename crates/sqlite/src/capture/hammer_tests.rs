@@ -3,6 +3,7 @@
 //! Writers move money between accounts, which keeps the sum, and number their log entries without gaps. A capture
 //! that is not exactly one committed state breaks one of the two, or the integrity check.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use copal_core::{Context, Engine, Source};
@@ -62,28 +63,55 @@ fn writer() {
     }
 }
 
-fn hammer(mode: &str, reader: Reader, rounds: u32) -> i64 {
-    let scratch = Scratch::new(&format!(
-        "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = {mode};
-         CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER); CREATE INDEX by_balance ON accounts (balance);
-         CREATE TABLE log (id INTEGER PRIMARY KEY, source INT, target INT, filler BLOB);
-         WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < {ACCOUNTS} - 1)
-         INSERT INTO accounts SELECT i, {TOTAL} / {ACCOUNTS} FROM n;",
-    ));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|seed| {
-            let path = scratch.path.to_str().unwrap().to_owned();
-            let arguments = [("COPAL_TEST_HAMMER", path.as_str()), ("COPAL_TEST_SEED", &seed.to_string())];
-            Running(child(CHILD, &arguments).spawn().unwrap())
-        })
-        .collect();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let newest =
-        || scratch.connect().query_row("SELECT coalesce(max(id), 0) FROM log", [], |r| r.get::<_, i64>(0)).unwrap();
-    while newest() < 20 {
-        assert!(Instant::now() < deadline, "the writers write");
-        std::thread::sleep(Duration::from_millis(10));
+/// A database, and processes that write to it.
+pub(crate) struct Hammered {
+    pub(crate) scratch: Scratch,
+    _writers: Vec<Running>,
+}
+
+impl Hammered {
+    /// Makes the database in a new folder within another one, and waits until the writers write.
+    pub(crate) fn start(folder: &Path, mode: &str) -> Self {
+        let scratch = Scratch::within(folder, "app.db", &format!(
+            "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = {mode};
+             CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER); CREATE INDEX by_balance ON accounts (balance);
+             CREATE TABLE log (id INTEGER PRIMARY KEY, source INT, target INT, filler BLOB);
+             WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < {ACCOUNTS} - 1)
+             INSERT INTO accounts SELECT i, {TOTAL} / {ACCOUNTS} FROM n;",
+        ));
+        let writers = (0..WRITERS)
+            .map(|seed| {
+                let path = scratch.path.to_str().unwrap().to_owned();
+                let arguments = [("COPAL_TEST_HAMMER", path.as_str()), ("COPAL_TEST_SEED", &seed.to_string())];
+                Running(child(CHILD, &arguments).spawn().unwrap())
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let newest =
+            || scratch.connect().query_row("SELECT coalesce(max(id), 0) FROM log", [], |r| r.get::<_, i64>(0)).unwrap();
+        while newest() < 20 {
+            assert!(Instant::now() < deadline, "the writers write");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { scratch, _writers: writers }
     }
+}
+
+/// Looks whether a file that nobody writes to is one committed state; returns the newest number in the log, and how many
+/// there are.
+pub(crate) fn assert_one_state(path: &Path, what: &str) -> (i64, i64) {
+    let connection = crate::database::open_immutable(path).unwrap();
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok", "{what}");
+    assert_eq!(number("SELECT sum(balance) FROM accounts"), TOTAL, "{what}");
+    assert_eq!(number("SELECT max(id) - min(id) + 1 - count(*) FROM log"), 0, "{what}: a gap in the log");
+    (number("SELECT max(id) FROM log"), number("SELECT count(*) FROM log"))
+}
+
+fn hammer(mode: &str, reader: Reader, rounds: u32) -> i64 {
+    let hammered = Hammered::start(&std::env::temp_dir(), mode);
+    let scratch = &hammered.scratch;
     let engine = SqliteEngine { wait: Duration::from_secs(20), reader };
     let (mut last, mut moved) = (0, 0);
     for round in 0..rounds {
@@ -91,20 +119,13 @@ fn hammer(mode: &str, reader: Reader, rounds: u32) -> i64 {
         let capture = engine.capture(&Source::path(&scratch.path), &mut sink, &Context::silent()).unwrap();
         let restored = Scratch::new("");
         std::fs::write(&restored.path, &sink.bytes).unwrap();
-        let connection = crate::database::open_immutable(&restored.path).unwrap();
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-        let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(check, "ok", "round {round}");
-        assert_eq!(number("SELECT sum(balance) FROM accounts"), TOTAL, "round {round}");
-        assert_eq!(number("SELECT max(id) - min(id) + 1 - count(*) FROM log"), 0, "round {round}: a gap in the log");
-        let now = number("SELECT max(id) FROM log");
+        let (now, rows) = assert_one_state(&restored.path, &format!("round {round}"));
         assert!(now >= last, "round {round}: back in time");
         moved += i64::from(now > last);
         last = now;
         let counted = capture.inventory.tables.iter().find(|t| t.name == "log").and_then(|t| t.rows);
-        assert_eq!(counted, u64::try_from(number("SELECT count(*) FROM log")).ok(), "round {round}: another view");
+        assert_eq!(counted, u64::try_from(rows).ok(), "round {round}: another view");
     }
-    drop(writers);
     moved
 }
 
