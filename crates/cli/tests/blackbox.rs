@@ -31,6 +31,8 @@ mod s3;
 mod snaps;
 #[path = "blackbox/status.rs"]
 mod status;
+#[path = "blackbox/together.rs"]
+mod together;
 #[path = "blackbox/token.rs"]
 mod token;
 #[path = "blackbox/usage.rs"]
