@@ -150,3 +150,45 @@ async fn a_lost_record_hides_no_backup() {
         assert_eq!(error.kind().exit_code(), 4, "{error}");
     }
 }
+
+#[test]
+fn a_copy_is_put_aside_before_a_migration() {
+    let home = tempfile::tempdir().unwrap();
+    let (database, copies) = (home.path().join("app größe.db"), home.path().join("copies"));
+    let url = format!("sqlite+aiosqlite:///{}?timeout=5", database.display());
+    let copy = |label: &str, keep| copal::snapshot_before_migration(&url, &copies, label, keep);
+    assert_eq!(copy("pre-migrate", 5), None, "there is no database yet");
+    assert!(!copies.exists() && !database.exists());
+    make_database(&database, 3);
+    let rows = |path: &Path| -> u32 {
+        Connection::open(path).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    };
+    let first = copy("pre-migrate", 3).unwrap();
+    assert_eq!(rows(&first), 3);
+    // Somebody's own files, one of them named like a copy.
+    let strange = copies.join(first.file_name().unwrap().to_str().unwrap().replace("20", "19"));
+    std::fs::write(&strange, "mine").unwrap();
+    std::fs::write(copies.join("notes.txt"), "mine").unwrap();
+    // Times of files tell nothing about their age.
+    std::fs::File::options().write(true).open(&first).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let mut made = vec![first];
+    for n in 0..4 {
+        make_database(&database, 1);
+        made.push(copy("pre-migrate", 3).unwrap());
+        assert_eq!(rows(made.last().unwrap()), 4 + n);
+    }
+    let there: Vec<bool> = made.iter().map(|path| path.exists()).collect();
+    assert_eq!(there, [false, false, true, true, true]);
+    assert!(strange.exists() && copies.join("notes.txt").exists());
+    assert!(copy("other", 1).unwrap().exists() && made[2].exists(), "each label for itself");
+    std::fs::rename(&made[2], &database).unwrap();
+    assert_eq!(rows(&database), 5);
+    for unsafe_label in ["../x", "a b", ""] {
+        assert_eq!(copy(unsafe_label, 3), None);
+        let error = copal::try_snapshot_before_migration(&url, &copies, unsafe_label, 3).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+    let server = copal::try_snapshot_before_migration("postgres://h/d", &copies, "x", 3).unwrap_err();
+    assert_eq!(server.kind(), ErrorKind::Unsupported);
+    assert_eq!(copal::snapshot_before_migration("sqlite://", &copies, "x", 3), None, "a database in memory");
+}

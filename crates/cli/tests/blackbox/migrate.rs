@@ -4,6 +4,8 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use copal_mysql::testing::Server as MariaDb;
+use copal_postgres::testing::Server as Postgres;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::home::{Home, Run, assert_page};
@@ -130,4 +132,56 @@ fn what_cannot_be_put_back_is_told_with_the_way_to_do_it() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     home.good(&["rewind"]);
     assert_eq!(home.rows("app.db"), 5);
+}
+
+/// Statements that no transaction could take back, the last of which fails.
+const ON_POSTGRES: &str = "ALTER TABLE item ADD price integer; CREATE INDEX CONCURRENTLY later ON item (name);
+DELETE FROM item WHERE id = 1; ALTER SYSTEM SET work_mem = '8MB'; ALTER TABLE item RENAME TO goods; SELECT 1 / 0;";
+const ON_MARIADB: &str =
+    "ALTER TABLE item ADD price integer; DELETE FROM item WHERE id = 1; CREATE TABLE later (a integer);
+CREATE VIEW cheap AS SELECT * FROM item; RENAME TABLE item TO goods; SELECT * FROM missing;";
+
+#[test]
+fn a_migration_of_postgres_that_fails_half_way_is_put_back() {
+    let (server, home) = (Postgres::start(15), Home::new());
+    server.create_database("shop");
+    server.psql(
+        "shop",
+        "CREATE TABLE item (id serial PRIMARY KEY, name text); INSERT INTO item (name) VALUES ('a'), ('b')",
+    );
+    home.write("copal.toml", &format!("[databases.shop]\nurl = \"{}\"\n", server.url("shop")));
+    // Each statement by itself, as no transaction holds them.
+    let script = home.write("migration.sql", &ON_POSTGRES.replace("; ", ";\n"));
+    let script = script.to_str().unwrap();
+    let url = server.url("shop");
+    let failed = home.run(&["migrate", "--", "psql", "-qXv", "ON_ERROR_STOP=1", "-d", &url, "-f", script]);
+    assert_eq!(failed.code, 3, "{}", failed.page());
+    assert!(failed.stderr.contains("division by zero"), "{}", failed.page());
+    let content = server.psql("shop", "SELECT string_agg(item::text, ' ' ORDER BY id) FROM item");
+    assert_eq!(content, "(1,a) (2,b)", "{}", failed.page());
+    assert_eq!(server.psql("shop", "SELECT count(*) FROM pg_class WHERE relname IN ('goods', 'later')"), "0");
+    server.psql("shop", "INSERT INTO item (name) VALUES ('c')");
+    assert_eq!(server.psql("shop", "SELECT max(id) FROM item"), "3", "the sequence goes on where it was");
+}
+
+#[test]
+fn a_migration_of_mariadb_that_fails_half_way_is_put_back() {
+    let (server, home) = (MariaDb::start(), Home::new());
+    server.sql("", "CREATE DATABASE shop");
+    server.sql(
+        "shop",
+        "CREATE TABLE item (id integer PRIMARY KEY, name varchar(20)); INSERT INTO item VALUES (1, 'a'), (2, 'b')",
+    );
+    home.write("copal.toml", &format!("[databases.shop]\nurl = \"{}\"\n", server.url("shop")));
+    let before = server.sql("shop", "SHOW CREATE TABLE item");
+    let client = server.command("shop");
+    let mut arguments = vec!["migrate", "--", client.get_program().to_str().unwrap()];
+    arguments.extend(client.get_args().map(|argument| argument.to_str().unwrap()));
+    arguments.extend(["-e", ON_MARIADB]);
+    let failed = home.run(&arguments);
+    assert_eq!(failed.code, 1, "{}", failed.page());
+    assert!(failed.stderr.contains("missing"), "{}", failed.page());
+    assert_eq!(server.sql("shop", "SHOW TABLES"), "item", "{}", failed.page());
+    assert_eq!(server.sql("shop", "SHOW CREATE TABLE item"), before);
+    assert_eq!(server.sql("shop", "SELECT * FROM item ORDER BY id"), "1\ta\n2\tb");
 }
