@@ -113,6 +113,7 @@ impl Operation {
     }
 
     fn settle(&mut self, dry_run: bool) -> EngineResult<()> {
+        step("before settling")?;
         let place = &self.place;
         self.notes = restore::sweep(&place.engine, &place.address, &mut self.server, dry_run)?;
         self.kept = Kept::read(&mut self.server, &place.name)?;
@@ -208,14 +209,12 @@ impl Operation {
     /// All of these statements or none.
     pub(super) fn transaction(&mut self, statements: &[String]) -> EngineResult<()> {
         self.server.run("BEGIN")?;
-        for statement in statements {
-            if let Err(error) = self.server.run(statement) {
-                let _ = self.server.try_run("ROLLBACK");
-                return Err(error);
-            }
+        let mut done = statements.iter().try_for_each(|statement| self.server.run(statement));
+        done = done.and_then(|()| step("before the commit"));
+        if done.is_err() {
+            let _ = self.server.try_run("ROLLBACK");
         }
-        step("before the commit")?;
-        self.server.run("COMMIT")
+        done.and_then(|()| self.server.run("COMMIT"))
     }
 
     /// Waits for a spare copy of a snapshot that is being made, and looks again.

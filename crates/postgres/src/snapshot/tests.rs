@@ -1,1 +1,256 @@
+//! Every operation on snapshots, killed at every step, and with its connections killed at any moment: the next call works.
 
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use copal_core::{Context, EngineResult, RewindOptions, SnapshotId, SnapshotNote, SnapshotRequest, Snapshots, Source};
+
+use crate::PostgresEngine;
+use crate::step::testing::{abort_at, fail_at};
+use crate::testing::Server;
+
+/// What is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Take,
+    /// With a spare copy there.
+    Rewind,
+    /// Without one.
+    RewindByCopy,
+    /// The database is gone.
+    RewindOfGone,
+    Describe,
+    Remove,
+    Settle,
+}
+
+/// Those that change something in several steps.
+const CHANGES: [Call; 4] = [Call::Take, Call::Rewind, Call::RewindByCopy, Call::Remove];
+const CALLS: [Call; 7] =
+    [Call::Take, Call::Rewind, Call::RewindByCopy, Call::RewindOfGone, Call::Describe, Call::Remove, Call::Settle];
+
+fn id(n: u32) -> SnapshotId {
+    format!("20261121-1200{n:02}Z-7f3a").parse().unwrap()
+}
+
+fn note(name: &str) -> SnapshotNote {
+    SnapshotNote { name: name.to_owned(), ..SnapshotNote::default() }
+}
+
+fn engine() -> PostgresEngine {
+    PostgresEngine { lock_wait: Duration::from_secs(30), ..PostgresEngine::default() }
+}
+
+impl Call {
+    fn run(self, source: &Source) -> EngineResult<()> {
+        let (engine, context) = (engine(), Context::silent());
+        match self {
+            Self::Take => {
+                let request = SnapshotRequest { id: id(2), note: note("two"), spare: true };
+                engine.take(source, &request, &context).map(|_| ())
+            }
+            Self::Rewind | Self::RewindByCopy | Self::RewindOfGone => {
+                let options = RewindOptions { spare: self == Self::Rewind, ..RewindOptions::default() };
+                engine.prepare(source, &id(1), options, &context)?.finish(&context).map(|_| ())
+            }
+            Self::Describe => engine.describe(source, &id(1), &note("renamed"), &context),
+            Self::Remove => engine.remove(source, &id(1), &context),
+            Self::Settle => engine.settle(source, false, &context).map(|_| ()),
+        }
+    }
+}
+
+fn source(server: &Server) -> Source {
+    Source::parse(&server.url("shop")).unwrap()
+}
+
+/// A server with a database of 5 rows, and a snapshot of it when it had 1000.
+fn prepare(server: &Server, call: Call) {
+    let source = source(server);
+    let names =
+        server.psql("postgres", "SELECT datname FROM pg_database WHERE datname ~ '^copal_' OR datname = 'shop'");
+    for name in names.lines() {
+        server.psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
+    }
+    server.create_database("shop");
+    server.psql("shop", "CREATE TABLE a AS SELECT generate_series(1, 1000) AS id");
+    server.psql("postgres", "COMMENT ON DATABASE shop IS 'the shop'; ALTER DATABASE shop SET work_mem = '7MB'");
+    let spare = matches!(call, Call::Rewind | Call::Remove);
+    engine().take(&source, &SnapshotRequest { id: id(1), note: note("one"), spare }, &Context::silent()).unwrap();
+    quiet(server);
+    server.psql("shop", "DELETE FROM a WHERE id > 5");
+    match call {
+        Call::RewindOfGone => drop(server.psql("postgres", "DROP DATABASE shop")),
+        Call::Settle => {
+            for name in ["copal_new_0123456789ab", "copal_old_0123456789ab", "copal_restore_0123456789ab"] {
+                server.create_database(name);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Waits until all sessions of Copal have ended.
+fn quiet(server: &Server) {
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'copal'";
+    while server.psql("template1", sessions) != "0" {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What must be true whatever was interrupted, before and after the next call.
+fn assert_safe(server: &Server, call: Call, what: &str) {
+    let listed = engine().list(&source(server), &Context::silent()).unwrap();
+    let names: Vec<_> = listed.iter().map(|snapshot| snapshot.note.name.as_str()).collect();
+    match call {
+        Call::Take => assert!(matches!(names.as_slice(), ["one"] | ["one", "two"]), "{what}: {names:?}"),
+        Call::Describe => assert!(matches!(names.as_slice(), ["one"] | ["renamed"]), "{what}: {names:?}"),
+        Call::Remove => assert!(matches!(names.as_slice(), ["one"] | []), "{what}: {names:?}"),
+        _ => assert_eq!(names, ["one"], "{what}"),
+    }
+    // The old content or the new one, each with all that belongs to it.
+    let rows = server.try_psql("shop", "SELECT count(*) FROM a; SHOW work_mem");
+    let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'";
+    match (call, rows) {
+        (Call::RewindOfGone, Err(error)) => assert!(error.contains("does not exist"), "{what}: {error}"),
+        (Call::Rewind | Call::RewindByCopy, Ok(rows)) => {
+            assert!(["5\n7MB", "1000\n7MB"].contains(&rows.as_str()), "{what}: {rows}")
+        }
+        (Call::RewindOfGone, Ok(rows)) => assert_eq!(rows, "1000\n7MB", "{what}"),
+        (_, rows) => assert_eq!(rows.as_deref(), Ok("5\n7MB"), "{what}"),
+    }
+    if server.try_psql("shop", "").is_ok() {
+        assert_eq!(server.psql("postgres", comment), "the shop", "{what}");
+    }
+}
+
+/// The next call leaves no trace of what was interrupted, and what was wanted can be had.
+fn assert_next_call_works(server: &Server, call: Call, what: &str) {
+    let (source, context) = (source(server), Context::silent());
+    quiet(server);
+    engine().settle(&source, false, &context).unwrap();
+    assert_safe(server, call, what);
+    let passing = "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ '^copal_(new|old|restore)_'";
+    assert_eq!(server.psql("postgres", passing), "", "{what}");
+    let listed = engine().list(&source, &context).unwrap();
+    let is_done = match call {
+        Call::Take => listed.len() == 2,
+        Call::Remove => listed.is_empty(),
+        _ => false,
+    };
+    if !is_done {
+        call.run(&source).unwrap_or_else(|error| panic!("{what}, once more: {error} {:?}", error.source));
+    }
+    if matches!(call, Call::Rewind | Call::RewindByCopy | Call::RewindOfGone) {
+        assert_eq!(server.psql("shop", "SELECT count(*) FROM a"), "1000", "{what}");
+    }
+    quiet(server);
+    assert_eq!(server.psql("postgres", passing), "", "{what}");
+    let expected = match call {
+        Call::Take => ["2", "1"],
+        Call::Rewind => ["1", "1"],
+        Call::Remove => ["0", "0"],
+        _ => ["1", "0"],
+    };
+    let count =
+        |kind| server.psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname ~ '^copal_{kind}_'"));
+    // A spare copy that a kill kept from being made is made with the next snapshot or rewind.
+    assert_eq!(count("snap"), expected[0], "{what}");
+    assert!(count("spare") == expected[1] || call == Call::Take && is_done, "{what}: {}", count("spare"));
+}
+
+/// The test process that is killed; does nothing unless another test asks for it.
+#[test]
+fn interrupted() {
+    let Ok(url) = std::env::var("COPAL_TEST_SNAPSHOTS") else { return };
+    let read = |name: &str| std::env::var(name).unwrap().parse::<u32>().unwrap();
+    abort_at(Some(read("COPAL_TEST_STEP")));
+    CALLS[read("COPAL_TEST_CALL") as usize].run(&Source::parse(&url).unwrap()).unwrap();
+}
+
+#[test]
+fn killed_at_any_step_the_next_call_works() {
+    let server = Server::start(15);
+    for (n, call) in CALLS.into_iter().enumerate() {
+        for step in 0.. {
+            let what = format!("{call:?} killed at step {step}");
+            prepare(&server, call);
+            let done = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "snapshot::tests::interrupted", "--nocapture"])
+                .env("COPAL_TEST_SNAPSHOTS", server.url("shop"))
+                .env("COPAL_TEST_CALL", n.to_string())
+                .env("COPAL_TEST_STEP", step.to_string())
+                .output()
+                .unwrap();
+            assert_safe(&server, call, &what);
+            assert_next_call_works(&server, call, &what);
+            if done.status.success() {
+                assert!(
+                    step >= if matches!(call, Call::Describe | Call::Settle) { 1 } else { 3 },
+                    "{what}: steps are passed"
+                );
+                break;
+            }
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&done.status), Some(6), "{what}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn failing_at_any_step_leaves_nothing_behind() {
+    let server = Server::start(15);
+    for call in CHANGES {
+        for step in 0.. {
+            let what = format!("{call:?} failing at step {step}");
+            prepare(&server, call);
+            fail_at(Some(step));
+            let done = call.run(&source(&server));
+            fail_at(None);
+            assert_safe(&server, call, &what);
+            assert_next_call_works(&server, call, &what);
+            if done.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+/// Programs of this name that work for a server: other tests have theirs.
+fn programs_at(server: &Server, name: &str) -> Vec<u32> {
+    let port = format!("port='{}'", server.port());
+    let is_it = |pid: u32| {
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        read("comm").trim() == name && read("cmdline").contains(&port)
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| is_it(*pid)).collect()
+}
+
+#[test]
+fn connections_may_be_killed_at_any_moment() {
+    let server = Server::start(15);
+    for call in CHANGES {
+        for wait in [30, 90, 200, 400] {
+            let what = format!("{call:?}, connections killed after {wait} ms");
+            prepare(&server, call);
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(wait));
+                    // Those that go on behind a call that has ended, too.
+                    for pid in programs_at(&server, "psql") {
+                        let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
+                    }
+                    is_over.store(true, Ordering::SeqCst);
+                });
+                let _ = call.run(&source(&server));
+                while !is_over.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            assert_safe(&server, call, &what);
+            assert_next_call_works(&server, call, &what);
+        }
+    }
+}
