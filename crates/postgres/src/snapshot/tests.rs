@@ -1,6 +1,6 @@
 //! Every operation on snapshots, killed at every step, and with its connections killed at any moment: the next call works.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -169,6 +169,36 @@ fn interrupted() {
     CALLS[read("COPAL_TEST_CALL") as usize].run(&Source::parse(&url).unwrap()).unwrap();
 }
 
+/// The process that makes this call and aborts at this step.
+fn interrupted_at(server: &Server, call: usize, step: u32) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "snapshot::tests::interrupted", "--nocapture"]);
+    command.env("COPAL_TEST_SNAPSHOTS", server.url("shop"));
+    command.env("COPAL_TEST_CALL", call.to_string()).env("COPAL_TEST_STEP", step.to_string());
+    command
+}
+
+#[test]
+fn killed_amidst_a_copy_the_next_call_waits_for_its_end() {
+    let server = Server::start(15);
+    let source = source(&server);
+    server.create_database("shop");
+    server.psql("shop", "CREATE TABLE a AS SELECT id, repeat('x', 500) AS t FROM generate_series(1, 200000) AS id");
+    let mut child = interrupted_at(&server, 0, 1000).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let copying = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ '^CREATE DATABASE'";
+    while server.psql("postgres", copying) == "0" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(engine().list(&source, &Context::silent()).unwrap(), []);
+    let notes = engine().settle(&source, false, &Context::silent()).unwrap();
+    assert!(notes.iter().all(|note| note.contains("copal_new_")), "{notes:?}");
+    assert_eq!(server.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname ~ '^copal_'"), "0", "{notes:?}");
+    assert_eq!(server.psql("shop", "SELECT count(*) FROM a"), "200000");
+    Call::Take.run(&source).unwrap();
+}
+
 #[test]
 fn killed_at_any_step_the_next_call_works() {
     let server = Server::start(15);
@@ -176,13 +206,7 @@ fn killed_at_any_step_the_next_call_works() {
         for step in 0.. {
             let what = format!("{call:?} killed at step {step}");
             prepare(&server, call);
-            let done = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "snapshot::tests::interrupted", "--nocapture"])
-                .env("COPAL_TEST_SNAPSHOTS", server.url("shop"))
-                .env("COPAL_TEST_CALL", n.to_string())
-                .env("COPAL_TEST_STEP", step.to_string())
-                .output()
-                .unwrap();
+            let done = interrupted_at(&server, n, step).output().unwrap();
             assert_safe(&server, call, &what);
             assert_next_call_works(&server, call, &what);
             if done.status.success() {
