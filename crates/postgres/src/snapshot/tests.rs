@@ -4,9 +4,14 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use copal_core::{Context, EngineResult, RewindOptions, SnapshotId, SnapshotNote, SnapshotRequest, Snapshots, Source};
+use copal_core::{
+    Context, EngineErrorKind, EngineResult, RewindOptions, SnapshotId, SnapshotNote, SnapshotRequest, Snapshots, Source,
+};
 
+use super::copying::FILE_COPY;
+use super::operation::Operation;
 use crate::PostgresEngine;
+use crate::others::Ended;
 use crate::step::testing::{abort_at, fail_at};
 use crate::testing::Server;
 
@@ -277,4 +282,24 @@ fn connections_may_be_killed_at_any_moment() {
             assert_next_call_works(&server, call, &what);
         }
     }
+}
+
+#[test]
+fn a_disk_that_fills_during_a_copy_leaves_nothing() {
+    let server = Server::start(15);
+    if server.small_tablespace("small", 30).is_none() {
+        return;
+    }
+    let source = source(&server);
+    server.create_database_with("shop", "TABLESPACE small");
+    server.psql("shop", "CREATE TABLE a AS SELECT id, repeat('x', 200) AS t FROM generate_series(1, 50000) AS id");
+    let mut operation = Operation::begin(&engine(), &source, false, &Context::silent()).unwrap();
+    // As if there had been room when it was looked for.
+    let error = operation.copy("shop", "copal_new_0123456789ab", FILE_COPY, &mut Ended::default()).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::NoSpace, "{error} {:?}", error.source);
+    drop(operation);
+    assert_eq!(engine().settle(&source, false, &Context::silent()).unwrap(), Vec::<String>::new());
+    assert_eq!(server.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname ~ '^copal_'"), "0");
+    assert_eq!(server.psql("shop", "SELECT count(*) FROM a"), "50000");
+    server.psql("postgres", "CHECKPOINT");
 }
