@@ -104,19 +104,20 @@ impl Session {
             session.pid = welcome.pid;
         }
         let mut settings = vec![
-            "search_path = ''",
-            "statement_timeout = 0",
-            "lock_timeout = 0",
-            "idle_in_transaction_session_timeout = 0",
-            "client_min_messages = warning",
+            ("search_path", ""),
+            ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("client_min_messages", "warning"),
             // Rather fail than see less.
-            "row_security = off",
+            ("row_security", "off"),
         ];
-        settings.extend(Some("idle_session_timeout = 0").filter(|_| session.major() >= 14));
-        settings.extend(Some("transaction_timeout = 0").filter(|_| session.major() >= 17));
-        for setting in settings {
-            session.run(&format!("SET {setting}"))?;
-        }
+        settings.extend(Some(("idle_session_timeout", "0")).filter(|_| session.major() >= 14));
+        settings.extend(Some(("transaction_timeout", "0")).filter(|_| session.major() >= 17));
+        let set = |(name, value): &(&str, &str)| format!("pg_catalog.set_config('{name}', '{value}', false) AS {name}");
+        let set: Vec<String> = settings.iter().map(set).collect();
+        // All with one answer to wait for.
+        session.row::<serde::de::IgnoredAny>(&format!("SELECT {}", set.join(", ")))?;
         Ok(session)
     }
 

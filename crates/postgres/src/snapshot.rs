@@ -119,8 +119,12 @@ impl Snapshots for PostgresEngine {
         step("when the snapshot is open")?;
         let snapshot = operation.place.address.with_database(&kept.database).source()?;
         let captured = capture::capture_as(self, &snapshot, Some(kept.description.properties), sink, context);
-        // If this cannot be said any more, the next call says it.
-        let _ = operation.server.try_run(&allow(&kept.database, false));
+        let close = allow(&kept.database, false);
+        if !matches!(operation.server.try_run(&close), Ok(Ok(()))) {
+            // The session is lost, or its operation cancelled. If this fails too, the next call does it.
+            let server = self.connect_to_server(&operation.place.address, &Context::silent());
+            let _ = server.and_then(|mut server| server.run(&close));
+        }
         captured
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Target;
 use crate::others::{self, Ended};
 use crate::quote::{identifier, literal};
-use crate::session::Session;
+use crate::session::{Refusal, Session};
 use crate::step::step;
 
 /// The longest name that PostgreSQL takes, in bytes.
@@ -60,50 +60,64 @@ pub(crate) fn exchange(
     then: &[String],
     ended: &mut Ended,
 ) -> EngineResult<()> {
-    let context = target.context;
-    let mut refusal = None;
+    let mut refusal = String::new();
     for _ in 0..TRIES {
-        context.cancel.check()?;
-        server.run("BEGIN")?;
-        server.run("SET LOCAL lock_timeout = '20s'")?;
-        let aside = old.map(|old| (target.name.as_str(), old));
-        let mut result = Ok(());
-        for (from, to) in aside.into_iter().chain([(passing, target.name.as_str())]) {
-            step("before a renaming")?;
-            let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to));
-            // What keeps the second connection from it is said by the rename, which then fails.
-            let pid = server.pid;
-            let mut meanwhile = || others::end(second, from, pid, ended);
-            result = server.run_while(&rename, &mut meanwhile)?;
-            if result.is_err() {
-                break;
-            }
-        }
-        for statement in then {
-            if result.is_ok() {
-                result = server.try_run(statement)?;
-            }
-        }
-        match result {
-            Ok(()) => {
-                step("before the commit")?;
-                return commit(target, server, passing);
-            }
-            Err(found) => {
+        target.context.cancel.check()?;
+        let renamed = rename_both(target, server, second, passing, old, then, ended).and_then(|renamed| {
+            step("before the commit")?;
+            Ok(renamed)
+        });
+        match renamed {
+            Ok(Ok(())) => return commit(target, server, passing),
+            Ok(Err(found)) => {
                 server.run("ROLLBACK")?;
                 // object_in_use, lock_not_available, deadlock_detected
                 let may_go = matches!(found.state.as_str(), "55006" | "55P03" | "40P01");
-                refusal = Some(found);
+                refusal = found.message.trim().to_owned();
                 if !may_go {
                     break;
                 }
             }
+            Err(error) => {
+                let _ = server.try_run("ROLLBACK");
+                return Err(error);
+            }
         }
     }
-    let reason = refusal.map_or_else(String::new, |refusal| refusal.message.trim().to_owned());
     let message = format!("{} could not be replaced; it is as it was", target.shown);
     let hint = "end what uses it (other sessions, prepared transactions, replication) and try again";
-    Err(EngineError::new(EngineErrorKind::Busy, message).because(reason).hint(hint))
+    Err(EngineError::new(EngineErrorKind::Busy, message).because(refusal).hint(hint))
+}
+
+/// A transaction that is left open: the renamings, and what else is to be true then.
+fn rename_both(
+    target: &Target<'_>,
+    server: &mut Session,
+    second: &mut Session,
+    passing: &str,
+    old: Option<&str>,
+    then: &[String],
+    ended: &mut Ended,
+) -> EngineResult<Result<(), Refusal>> {
+    server.run("BEGIN")?;
+    server.run("SET LOCAL lock_timeout = '20s'")?;
+    let aside = old.map(|old| (target.name.as_str(), old));
+    let pid = server.pid;
+    for (from, to) in aside.into_iter().chain([(passing, target.name.as_str())]) {
+        step("before a renaming")?;
+        let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(from), identifier(to));
+        let renamed = server.run_while(&rename, &mut || others::end(second, from, pid, ended))?;
+        if renamed.is_err() {
+            return Ok(renamed);
+        }
+    }
+    for statement in then {
+        let done = server.try_run(statement)?;
+        if done.is_err() {
+            return Ok(done);
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Commits; if the answer is lost, the names tell what came of it.

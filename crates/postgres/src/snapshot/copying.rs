@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use copal_core::EngineResult;
-use rustix::fs::{Mode, OFlags};
+use copal_core::{EngineError, EngineErrorKind, EngineResult};
+use copal_storage::local_file::free_space;
 use serde::Deserialize;
 
 use crate::quote::{identifier, literal};
@@ -22,6 +22,9 @@ const FILE_COPY_FROM: u64 = 512 << 20;
 /// The word for copies that share their blocks with the original.
 pub(super) const REFLINK: &str = "reflink";
 
+/// A copy of the files.
+pub(super) const FILE_COPY: Copying = Copying { word: "file_copy", strategy: " STRATEGY FILE_COPY" };
+
 /// A way of copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copying {
@@ -31,21 +34,31 @@ pub(super) struct Copying {
 }
 
 impl Copying {
-    /// The fastest way for this template of so many bytes; sets what the session needs for it.
+    /// The fastest way for this template of so many bytes; sets what the session needs for it. Refuses if there is no room.
     pub(super) fn choose(server: &mut Session, template: &str, bytes: u64) -> EngineResult<Self> {
-        if server.major() < 15 {
-            return Ok(Self { word: "file_copy", strategy: "" });
-        }
+        let folder = folder_of(server, template)?;
         // Where it cannot be found out whether blocks are shared, the server is told to share them all the same: at worst it
         // copies, as otherwise.
-        let clones = server.major() >= 18
+        let may_clone = server.major() >= 18
             && cfg!(target_os = "linux")
-            && server.try_run("SET file_copy_method = clone")?.is_ok()
-            && shares_blocks(server, template)?;
-        Ok(match (clones, bytes >= FILE_COPY_FROM) {
-            (true, _) => Self { word: REFLINK, strategy: " STRATEGY FILE_COPY" },
-            (_, true) => Self { word: "file_copy", strategy: " STRATEGY FILE_COPY" },
-            (_, false) => Self { word: "wal_log", strategy: " STRATEGY WAL_LOG" },
+            && server.try_run("SET file_copy_method = clone")?.is_ok();
+        if may_clone && folder.as_ref().is_some_and(|folder| can_clone(folder).is_ok_and(|can| can)) {
+            return Ok(Self { word: REFLINK, strategy: " STRATEGY FILE_COPY" });
+        }
+        // WAL_LOG would not notice: it leaves holes in the files, which a later checkpoint cannot fill.
+        if let Some(folder) = folder
+            && let Ok(free) = free_space(&folder)
+            && free < bytes
+        {
+            let place = folder.display();
+            let message = format!("no room for a copy of {template:?} in {place}: {bytes} bytes needed, {free} free");
+            return Err(EngineError::new(EngineErrorKind::NoSpace, message)
+                .hint("free space on this disk; copal snaps remove and copal snaps gc drop snapshots"));
+        }
+        Ok(match bytes >= FILE_COPY_FROM {
+            _ if server.major() < 15 => Self { word: "file_copy", strategy: "" },
+            true => FILE_COPY,
+            false => Self { word: "wal_log", strategy: " STRATEGY WAL_LOG" },
         })
     }
 
@@ -66,17 +79,17 @@ impl Copying {
     }
 }
 
-/// Whether the template's files can be cloned. The server would not say: it copies silently where they cannot. So the folder
-/// must be this machine's, which the number of its cluster tells, and be open to us; then it is tried with a file that has no name.
-fn shares_blocks(server: &mut Session, template: &str) -> EngineResult<bool> {
+/// The folder in which the template's files lie, if it is this machine's, which the number of its cluster tells, and if we may
+/// look into it.
+fn folder_of(server: &mut Session, template: &str) -> EngineResult<Option<PathBuf>> {
     #[derive(Deserialize)]
     struct Place {
-        data: String,
-        tablespace: Option<String>,
+        data: PathBuf,
+        tablespace: Option<PathBuf>,
         cluster: String,
     }
     // Not everybody may know where the data lies.
-    let place: Vec<Place> = server
+    let places: Vec<Place> = server
         .try_rows(&format!(
             "SELECT pg_catalog.current_setting('data_directory') AS data, \
                (SELECT nullif(pg_catalog.pg_tablespace_location(dattablespace), '') FROM pg_catalog.pg_database \
@@ -85,20 +98,20 @@ fn shares_blocks(server: &mut Session, template: &str) -> EngineResult<bool> {
             literal(template)
         ))?
         .unwrap_or_default();
-    let Some(Place { data, tablespace, cluster }) = place.into_iter().next() else { return Ok(false) };
-    let folder = tablespace.as_deref().unwrap_or(&data);
-    let tried = try_clone(Path::new(&data), Path::new(folder), cluster.parse().unwrap_or_default());
-    tracing::debug!(folder, ?tried, "are blocks shared?");
-    Ok(tried.is_ok_and(|shares| shares))
+    let is_here = |place: &Place| {
+        let mut number = [0; 8];
+        let control = File::open(place.data.join("global/pg_control"));
+        let read = control.and_then(|control| control.read_exact_at(&mut number, 0));
+        read.is_ok() && place.cluster.parse() == Ok(u64::from_ne_bytes(number))
+    };
+    Ok(places.into_iter().find(is_here).map(|place| place.tablespace.unwrap_or(place.data)))
 }
 
+/// Whether files in this folder can be cloned, tried with two that have no name. The server would not say: it copies silently
+/// where they cannot.
 #[cfg(target_os = "linux")]
-fn try_clone(data: &Path, folder: &Path, cluster: u64) -> std::io::Result<bool> {
-    let mut number = [0; 8];
-    File::open(data.join("global/pg_control"))?.read_exact_at(&mut number, 0)?;
-    if u64::from_ne_bytes(number) != cluster {
-        return Ok(false);
-    }
+fn can_clone(folder: &Path) -> std::io::Result<bool> {
+    use rustix::fs::{Mode, OFlags};
     let nameless = || -> std::io::Result<File> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         Ok(File::from(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?))
@@ -109,6 +122,6 @@ fn try_clone(data: &Path, folder: &Path, cluster: u64) -> std::io::Result<bool> 
 }
 
 #[cfg(not(target_os = "linux"))]
-fn try_clone(_: &Path, _: &Path, _: u64) -> std::io::Result<bool> {
+fn can_clone(_: &Path) -> std::io::Result<bool> {
     Ok(false)
 }

@@ -103,16 +103,15 @@ impl Operation {
         server.run(&format!("SET lock_timeout = {}", milliseconds(engine.lock_wait)))?;
         // A copy ends soon if nobody waits for it any more; servers before 14 finish it.
         let _ = server.try_run("SET client_connection_check_interval = '500ms'")?;
-        if let Err(refusal) = lock(&mut server, &operations_on(&place.name))? {
-            let what = "another snapshot or rewind of this database is under way";
-            return Err(place.busy(what, &refusal, "wait for its end and try again"));
-        }
+        let what = "another snapshot or rewind of this database is under way";
+        lock(&mut server, &operations_on(&place.name), &place, what)?;
         let mut operation = Self { place, server, second, kept: Kept::default(), notes: Vec::new() };
         operation.settle(dry_run)?;
         Ok(operation)
     }
 
     fn settle(&mut self, dry_run: bool) -> EngineResult<()> {
+        step("before settling")?;
         let place = &self.place;
         self.notes = restore::sweep(&place.engine, &place.address, &mut self.server, dry_run)?;
         self.kept = Kept::read(&mut self.server, &place.name)?;
@@ -208,27 +207,20 @@ impl Operation {
     /// All of these statements or none.
     pub(super) fn transaction(&mut self, statements: &[String]) -> EngineResult<()> {
         self.server.run("BEGIN")?;
-        for statement in statements {
-            if let Err(error) = self.server.run(statement) {
-                let _ = self.server.try_run("ROLLBACK");
-                return Err(error);
-            }
+        let mut done = statements.iter().try_for_each(|statement| self.server.run(statement));
+        done = done.and_then(|()| step("before the commit"));
+        if done.is_err() {
+            let _ = self.server.try_run("ROLLBACK");
         }
-        step("before the commit")?;
-        self.server.run("COMMIT")
+        done.and_then(|()| self.server.run("COMMIT"))
     }
 
     /// Waits for a spare copy of a snapshot that is being made, and looks again.
     pub(super) fn wait_for_spare(&mut self, snapshot: &str) -> EngineResult<()> {
-        match lock(&mut self.server, &spare_of(snapshot))? {
-            Ok(()) => {
-                self.kept = Kept::read(&mut self.server, &self.place.name)?;
-                Ok(())
-            }
-            Err(refusal) => {
-                Err(self.place.busy("a spare copy of the snapshot is being made", &refusal, "try again in a while"))
-            }
-        }
+        let what = "a spare copy of the snapshot is being made";
+        lock(&mut self.server, &spare_of(snapshot), &self.place, what)?;
+        self.kept = Kept::read(&mut self.server, &self.place.name)?;
+        Ok(())
     }
 
     /// Drops what was made so far; the error that led here is what counts.
@@ -288,11 +280,19 @@ fn spare_of(snapshot: &str) -> String {
     format!("copal spare of {snapshot}")
 }
 
-fn lock(server: &mut Session, what: &str) -> EngineResult<Result<(), Refusal>> {
+/// Waits for a lock until the session ends; who else has it is busy with `what`.
+fn lock(server: &mut Session, name: &str, place: &Place, what: &str) -> EngineResult<()> {
     #[derive(Deserialize)]
     struct Locked {}
-    let lock = format!("SELECT pg_catalog.pg_advisory_lock({})", lock_of(what));
-    Ok(server.try_rows::<Locked>(&lock)?.map(|_| ()))
+    let lock = format!("SELECT pg_catalog.pg_advisory_lock({})", lock_of(name));
+    match server.try_rows::<Locked>(&lock)? {
+        Ok(_) => Ok(()),
+        // lock_not_available
+        Err(refusal) if refusal.state == "55P03" => {
+            Err(place.busy(what, &refusal, "wait for its end, or raise lock_wait under [postgres]"))
+        }
+        Err(refusal) => Err(server.refused(&refusal)),
+    }
 }
 
 pub(super) fn rename(from: &str, to: &str) -> String {

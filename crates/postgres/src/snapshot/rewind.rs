@@ -23,10 +23,10 @@ struct Prepared {
     snapshot: String,
     comment: Option<String>,
     exists: bool,
-    copying: Copying,
-    /// Whether the working copy was a spare one, or another one is wanted.
+    /// Whether the working copy is a spare one if it is not used.
     keeps_spare: bool,
-    wants_spare: bool,
+    /// How the next spare copy is made, if one is wanted.
+    next: Option<Copying>,
     notes: Vec<String>,
 }
 
@@ -50,18 +50,23 @@ pub(super) fn prepare(
     }
     let Description { snapshot, properties, .. } = kept.description;
     let bytes = snapshot.bytes.unwrap_or_default();
-    let copying = Copying::choose(&mut operation.server, &kept.database, bytes)?;
+    let copying = Copying::choose(&mut operation.server, &kept.database, bytes);
     let passing = passing_name("new");
     let is_spare = !kept.spares.is_empty();
     step("before a working copy")?;
-    let made = match kept.spares.first() {
-        Some(spare) => hold(&mut operation.server, &passing)
-            .and_then(|()| operation.transaction(&[rename(spare, &passing), comment(&passing, PASSING)])),
-        None => {
+    let (made, copying) = match (kept.spares.first(), copying) {
+        (Some(spare), copying) => {
+            let named = [rename(spare, &passing), comment(&passing, PASSING)];
+            // Without room for another one, this one is still there.
+            (hold(&mut operation.server, &passing).and_then(|()| operation.transaction(&named)), copying.ok())
+        }
+        (None, copying) => {
             context.phase("copying", Some(bytes));
-            operation.copy(&kept.database, &passing, copying, &mut Ended::default())
+            let copying = copying?;
+            (operation.copy(&kept.database, &passing, copying, &mut Ended::default()), Some(copying))
         }
     };
+    let is_free = copying.is_some_and(Copying::is_free);
     let mut notes = std::mem::take(&mut operation.notes);
     let dressed = made.and_then(|()| {
         step("when the working copy is made")?;
@@ -74,9 +79,8 @@ pub(super) fn prepare(
         snapshot: kept.database,
         comment: properties.comment,
         exists,
-        copying,
-        keeps_spare: is_spare || options.spare || copying.is_free(),
-        wants_spare: options.spare || copying.is_free(),
+        keeps_spare: is_spare || options.spare || is_free,
+        next: copying.filter(|_| options.spare || is_free),
         notes,
     }))
 }
@@ -125,9 +129,9 @@ impl Rewind for Prepared {
             statements: vec![format!("DROP DATABASE {} WITH (FORCE)", identifier(&old))],
             held: vec![old],
         });
-        let spare = self.wants_spare.then(|| operation.spare(&self.snapshot, self.copying));
+        let spare = self.next.map(|copying| operation.spare(&self.snapshot, copying));
         // The spare copy first where it takes no room.
-        let works = if self.copying.is_free() { [spare, dropping] } else { [dropping, spare] };
+        let works = if self.next.is_some_and(Copying::is_free) { [spare, dropping] } else { [dropping, spare] };
         operation.leave(works.into_iter().flatten());
         self.notes.extend(ended.note(&place.name));
         Ok(Rewound { notes: std::mem::take(&mut self.notes) })

@@ -41,7 +41,7 @@ pub(super) fn take(
     operation.notes.extend(ended.note(&place.name));
     copied.map_err(|error| operation.give_up(&passing, error))?;
     let snapshot = describe(&operation, request, schema_version, bytes, copying.word);
-    finish(operation, &passing, Description { of: place.name, snapshot, properties }, copying, request)
+    finish(operation, &passing, Description { of: place.name, snapshot, properties }, Some(copying), request)
 }
 
 /// Restores a backup into a new database, which becomes the snapshot.
@@ -67,7 +67,8 @@ pub(super) fn restore(
     let bytes = loaded.map_err(|error| operation.give_up(&passing, error))?.bytes;
     let schema_version = schema_version::of(&place, &passing, &mut Ended::default(), context);
     let snapshot = describe(&operation, request, schema_version, bytes, "restored");
-    let copying = Copying::choose(&mut operation.server, &passing, bytes)?;
+    // For a spare copy only.
+    let copying = Copying::choose(&mut operation.server, &passing, bytes).ok();
     finish(operation, &passing, Description { of: place.name, snapshot, properties }, copying, request)
 }
 
@@ -95,13 +96,13 @@ fn finish(
     mut operation: Operation,
     passing: &str,
     description: Description,
-    copying: Copying,
+    copying: Option<Copying>,
     request: &SnapshotRequest,
 ) -> EngineResult<Taken> {
     let completed = operation.complete(passing, &description);
     let database = completed.map_err(|error| operation.give_up(passing, error))?;
     let notes = std::mem::take(&mut operation.notes);
-    if request.spare || copying.is_free() {
+    if let Some(copying) = copying.filter(|copying| request.spare || copying.is_free()) {
         let spare = operation.spare(&database, copying);
         operation.leave([spare]);
     }
