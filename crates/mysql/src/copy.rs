@@ -70,7 +70,7 @@ pub(crate) fn fill_in_one_view(
     }
     let function = table(to, FUNCTION);
     let made = session.try_run(&format!(
-        "CREATE FUNCTION {function}() RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA SQL SECURITY INVOKER \
+        "CREATE FUNCTION {function}() RETURNS INT DETERMINISTIC MODIFIES SQL DATA SQL SECURITY INVOKER \
          BEGIN {}; RETURN 0; END",
         statements.join("; ")
     ))?;

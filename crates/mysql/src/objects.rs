@@ -4,7 +4,7 @@ use copal_core::EngineResult;
 
 use crate::catalogue::{Object, Schema};
 use crate::failure::Refusal;
-use crate::holders::try_to_insist;
+use crate::holders::{insist, try_to_insist};
 use crate::quote::{identifier, literal, table};
 use crate::session::Session;
 
@@ -15,12 +15,13 @@ pub(crate) fn put(session: &mut Session, database: &str, wanted: &Schema, notes:
     make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
     let Some(now) = Schema::read(session, database)? else { return Ok(()) };
     if now.options() != wanted.options() {
-        session.run(&format!("ALTER DATABASE {} {}", identifier(database), wanted.options()))?;
+        let alter = format!("ALTER DATABASE {} {}", identifier(database), wanted.options());
+        insist(session, database, &alter, notes)?;
     }
     for object in &now.objects {
         if !wanted.objects.iter().any(|other| (&other.kind, &other.name) == (&object.kind, &object.name)) {
             let statement = drop_statement(database, object);
-            if let Err(refusal) = session.try_run(&statement)? {
+            if let Err(refusal) = try_to_insist(session, database, &statement, notes)? {
                 told(object, &refusal, notes);
             }
         }
@@ -97,10 +98,7 @@ fn make(
         }
     };
     // A trigger needs its table for itself; who holds that already is ended.
-    let done = match object.table.is_some() {
-        true => try_to_insist(session, database, &statement, notes)?,
-        false => session.try_run(&statement)?,
-    };
+    let done = try_to_insist(session, database, &statement, notes)?;
     session.run("SET NAMES utf8mb4")?;
     session.run("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")?;
     Ok(done)

@@ -212,9 +212,14 @@ impl Plan {
     /// Puts the tables of the working schema in the place of the database's, all in one statement.
     fn rename(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
         let database = &self.of;
-        let make = |name: &str| format!("CREATE DATABASE IF NOT EXISTS {} {}", identifier(name), self.wanted.options());
-        session.run(&make(database))?;
-        session.run(&make(&self.aside))?;
+        let options = self.wanted.options();
+        for name in [database, &self.aside] {
+            // Asked first: to make what is there already, a server would wait for all who use it.
+            let is_there = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {}", literal(name));
+            if session.text(&is_there)?.is_none() {
+                session.run(&format!("CREATE DATABASE {} {options}", identifier(name)))?;
+            }
+        }
         step("aside schema made")?;
         self.add_outward_keys(session)?;
         // Tables with triggers cannot leave their schema. What is written meanwhile goes aside.

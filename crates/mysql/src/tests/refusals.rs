@@ -18,7 +18,7 @@ fn what_cannot_be_carried() {
     server.sql("", "CREATE DATABASE d; CREATE TABLE d.good (id INT PRIMARY KEY); CREATE DATABASE e");
     let url = server.url("d");
     let cases = [
-        ("CREATE TABLE d.bad (id INT) ENGINE=CSV", "DROP TABLE d.bad", "CSV"),
+        ("CREATE TABLE d.bad (id INT NOT NULL) ENGINE=CSV", "DROP TABLE d.bad", "CSV"),
         ("CREATE TABLE d.bad (id INT) ENGINE=MERGE UNION=()", "DROP TABLE d.bad", "MRG_M"),
         ("CREATE TABLE d.copal_snapshot (id INT)", "DROP TABLE d.copal_snapshot", "keeps for itself"),
         (
@@ -107,7 +107,8 @@ fn without_functions_tables_are_locked() {
 #[test]
 fn a_full_disk_is_named_and_left_clean() {
     let Some(server) = Server::start_on_small_disk(230) else { return };
-    server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, x VARCHAR(250)); INSERT INTO d.t SELECT seq, repeat('x', 200) FROM seq_1_to_100000");
+    server.sql("", "CREATE DATABASE d");
+    server.sql("d", "CREATE TABLE t (id INT PRIMARY KEY, x VARCHAR(250)); INSERT INTO t SELECT seq, repeat('x', 200) FROM seq_1_to_100000");
     let url = server.url("d");
     let before = dump(&server, "d");
     let mut filled = 0;
