@@ -11,13 +11,14 @@ use crate::session::Session;
 /// Makes the objects and options of a database what they were; what is so already stays untouched, with the grants on it.
 /// What the server refuses is told and left out, so that the rest is done.
 pub(crate) fn put(session: &mut Session, database: &str, wanted: &Schema, notes: &mut Vec<String>) -> EngineResult<()> {
-    // Triggers first: without them, what clients write now would not be what it should be.
-    make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
-    let Some(now) = Schema::read(session, database)? else { return Ok(()) };
-    if now.options() != wanted.options() {
+    // Objects remember the options of their database.
+    if Schema::bare(session, database)?.is_some_and(|bare| bare.options() != wanted.options()) {
         let alter = format!("ALTER DATABASE {} {}", identifier(database), wanted.options());
         insist(session, database, &alter, notes)?;
     }
+    // Triggers first: without them, what clients write now would not be what it should be.
+    make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
+    let Some(now) = Schema::read(session, database)? else { return Ok(()) };
     for object in &now.objects {
         if !wanted.objects.iter().any(|other| (&other.kind, &other.name) == (&object.kind, &object.name)) {
             let statement = drop_statement(database, object);

@@ -50,14 +50,7 @@ fn listed(url: &str) -> Vec<SnapshotId> {
 /// All of a database as the server's own dump program sees it.
 fn dump(server: &Server, database: &str) -> String {
     let mut command = Command::new("mariadb-dump");
-    command.args([
-        "--no-defaults",
-        "--user=root",
-        "--routines",
-        "--triggers",
-        "--dump-history",
-        "--skip-comments",
-    ]);
+    command.args(["--no-defaults", "--user=root", "--routines", "--triggers", "--dump-history", "--skip-comments"]);
     command.args(["--default-character-set=utf8mb4", "--hex-blob", "--skip-extended-insert"]);
     let output = command
         .arg(format!("--socket={}", server.socket().display()))

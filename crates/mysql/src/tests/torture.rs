@@ -19,7 +19,7 @@ DROP TABLE outward; CREATE TABLE fresh (id INT PRIMARY KEY, CONSTRAINT `to``othe
 DROP VIEW a_view; CREATE TABLE a_view (x INT); CREATE VIEW another AS SELECT * FROM fresh;
 CREATE OR REPLACE VIEW `v``1` AS SELECT 2 AS z; DROP FUNCTION `tw``ice`; CREATE PROCEDURE stranger() SELECT 1;
 CREATE OR REPLACE PROCEDURE `pr'oc` () SELECT 2; DROP TRIGGER tr2; CREATE TRIGGER new_one BEFORE INSERT ON gen FOR EACH ROW SET NEW.a = 1;
-CREATE TRIGGER tr2 BEFORE UPDATE ON log FOR EACH ROW SET NEW.what = 'no'; ALTER EVENT `ev'ent` COMMENT 'other' ENABLE; CREATE EVENT fresh_one ON SCHEDULE EVERY 1 YEAR DO SELECT 1;
+CREATE TRIGGER tr2 BEFORE UPDATE ON log FOR EACH ROW SET NEW.what = 'no'; ALTER EVENT `ev'ent` ENABLE COMMENT 'other'; CREATE EVENT fresh_one ON SCHEDULE EVERY 1 YEAR DO SELECT 1;
 CREATE SEQUENCE more_seq; ALTER DATABASE CHARACTER SET latin1";
 
 pub(super) fn quoted(name: &str) -> String {
@@ -71,6 +71,11 @@ fn everything_is_put_back() {
     // Gone altogether.
     server.sql("", &format!("DROP DATABASE {}", quoted(NAME)));
     assert_eq!(listed(&url), [id(1)]);
+    // Defaults name their sequence with the database: it has to be there.
+    let error = rewind(&url, 1).unwrap_err();
+    let sequence = error.hint.unwrap().split_once("first: ").unwrap().1.to_owned();
+    assert_eq!(ours(&server).len(), 1);
+    server.sql("", &format!("CREATE DATABASE {0}; USE {0}; {sequence}", quoted(NAME)));
     rewind(&url, 1).unwrap();
     assert_same(&before, &dump(&server, NAME));
     let inventory = engine().inventory(&source(&url), &Context::silent()).unwrap();
