@@ -166,6 +166,16 @@ pub(crate) fn set_sequences(session: &mut Session, schema: &Schema, from: &str, 
     Ok(())
 }
 
+/// Has the server look at what it has copied: else it takes the tables for empty for some seconds, in plans and in sizes.
+pub(crate) fn analyze(session: &mut Session, schema: &Schema, to: &str) -> EngineResult<()> {
+    let names: Vec<_> =
+        schema.tables.iter().filter(|found| !found.is_sequence).map(|found| table(to, &found.name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    session.run(&format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", names.join(", ")))
+}
+
 /// The bytes of data and indexes in a schema, as the server estimates them.
 pub(crate) fn bytes(session: &mut Session, schema: &str) -> EngineResult<Option<u64>> {
     session.number(&format!(

@@ -106,6 +106,7 @@ fn copy_snapshot(
     step("working tables made")?;
     copy::fill_from_rest(session, address, wanted, &stored.schema, to)?;
     copy::set_sequences(session, wanted, &stored.schema, to)?;
+    copy::analyze(session, wanted, to)?;
     step("working tables filled")
 }
 

@@ -203,6 +203,7 @@ fn take(
         used_bytes: None,
         has_spare: false,
     };
+    copy::analyze(session, &schema, name)?;
     let used_bytes = copy::bytes(session, name)?.unwrap_or_default();
     let stored = Stored { of: database, snapshot, schema: name.to_owned() };
     stored.write(session, &schema, used_bytes)?;

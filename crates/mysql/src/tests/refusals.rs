@@ -66,7 +66,7 @@ fn missing_privileges_are_named_and_those_that_are_told_suffice() {
     let url = server.url_as("little", Some("x"), name);
     // Each answer says what to type; typing it leads to the next, and at last there.
     let mut typed = Vec::new();
-    let mut follow = |result: EngineResult<()>| loop {
+    let mut follow = |result: EngineResult<()>| {
         let Err(error) = &result else { return true };
         assert_eq!(error.kind, EngineErrorKind::PermissionDenied, "{error:?} after {typed:?}");
         let hint = error.hint.clone().unwrap();
@@ -74,7 +74,7 @@ fn missing_privileges_are_named_and_those_that_are_told_suffice() {
         assert!(!typed.contains(&statement), "{error:?} again after {typed:?}");
         server.sql("", &statement);
         typed.push(statement);
-        return false;
+        false
     };
     let before = dump(&server, name);
     while !follow(take(&url, 1).map(drop)) {
