@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs
-# and PostgreSQLs to test with. Needs root only for what apt has to install.
+# Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs,
+# PostgreSQLs and a MariaDB to test with. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,12 +15,19 @@ for program in /usr/lib/postgresql/*/bin/initdb; do
     [ ! -x "$program" ] || postgres=$program
 done
 [ -n "$postgres" ] || missing="$missing postgresql"
+[ -x /usr/sbin/mariadbd ] || missing="$missing mariadb-server"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         # Programs only: no server may be set up and left running.
         no_cluster=/etc/postgresql-common/createcluster.d/copal-tests.conf
         mkdir -p "${no_cluster%/*}"
         echo "create_main_cluster = false" >"$no_cluster"
+        no_start=/usr/sbin/policy-rc.d
+        if [ ! -e "$no_start" ]; then
+            trap 'rm -f "$no_start"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$no_start"
+            chmod +x "$no_start"
+        fi
         apt-get update -qq
         # shellcheck disable=SC2086
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -68,6 +68,15 @@ impl Table {
 impl Schema {
     /// Reads a database; `None`: there is none of that name.
     pub(crate) fn read(session: &mut Session, name: &str) -> EngineResult<Option<Self>> {
+        let Some(mut schema) = Self::bare(session, name)? else { return Ok(None) };
+        session.run(&format!("USE {}", identifier(name)))?;
+        schema.tables = tables(session, name)?;
+        schema.objects = objects(session, name)?;
+        Ok(Some(schema))
+    }
+
+    /// A database as if nothing were in it.
+    pub(crate) fn bare(session: &mut Session, name: &str) -> EngineResult<Option<Self>> {
         let this = literal(name);
         let comment = if session.is_mariadb() { "schema_comment" } else { "NULL" };
         let found = session.ask(&format!(
@@ -83,9 +92,7 @@ impl Schema {
             ))?,
         };
         let Some(row) = found.into_iter().next() else { return Ok(None) };
-        session.run(&format!("USE {}", identifier(name)))?;
-        let tables = tables(session, name)?;
-        let objects = objects(session, name)?;
+        let (tables, objects) = (Vec::new(), Vec::new());
         let comment = cell(&row, 2);
         let comment = (!comment.is_empty()).then_some(comment);
         Ok(Some(Self { charset: cell(&row, 0), collation: cell(&row, 1), comment, tables, objects }))

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use copal_core::EngineResult;
+use copal_core::{EngineError, EngineErrorKind, EngineResult};
 
 use crate::address::Address;
 use crate::catalogue::{Schema, Table};
@@ -39,7 +39,19 @@ pub(crate) fn make_tables(session: &mut Session, schema: &Schema, to: &str, purp
     }
     for found in schema.tables.iter().filter(|table| !table.is_sequence) {
         let is_kept = purpose == Purpose::Replace;
-        session.run(&found.definition()?.with_foreign_keys(|key| is_kept && !key.is_outward))?;
+        let text = found.definition()?.with_foreign_keys(|key| is_kept && !key.is_outward);
+        session.try_run(&text)?.map_err(|refusal| match refusal.is_absence() && text.contains("nextval(") {
+            // Its default names the sequence with its database, so only there can it be.
+            true => {
+                let message = format!("table {:?} draws its default from a sequence that is not there", found.name);
+                let sequences = schema.tables.iter().filter(|table| table.is_sequence);
+                let texts: Vec<_> = sequences.map(|sequence| sequence.create.clone()).collect();
+                EngineError::new(EngineErrorKind::Unsupported, message)
+                    .hint(format!("nothing was changed; make it in the database first: {}", texts.join("; ")))
+                    .because(refusal.message)
+            }
+            false => session.refused(&refusal),
+        })?;
         if purpose == Purpose::Keep && found.engine.eq_ignore_ascii_case("MEMORY") {
             session.run(&format!("ALTER TABLE {} ENGINE=InnoDB", identifier(&found.name)))?;
         }
@@ -70,7 +82,7 @@ pub(crate) fn fill_in_one_view(
     }
     let function = table(to, FUNCTION);
     let made = session.try_run(&format!(
-        "CREATE FUNCTION {function}() RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA SQL SECURITY INVOKER \
+        "CREATE FUNCTION {function}() RETURNS INT DETERMINISTIC MODIFIES SQL DATA SQL SECURITY INVOKER \
          BEGIN {}; RETURN 0; END",
         statements.join("; ")
     ))?;
@@ -152,6 +164,16 @@ pub(crate) fn set_sequences(session: &mut Session, schema: &Schema, from: &str, 
         }
     }
     Ok(())
+}
+
+/// Has the server look at what it has copied: else it takes the tables for empty for some seconds, in plans and in sizes.
+pub(crate) fn analyze(session: &mut Session, schema: &Schema, to: &str) -> EngineResult<()> {
+    let names: Vec<_> =
+        schema.tables.iter().filter(|found| !found.is_sequence).map(|found| table(to, &found.name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    session.run(&format!("ANALYZE NO_WRITE_TO_BINLOG TABLE {}", names.join(", ")))
 }
 
 /// The bytes of data and indexes in a schema, as the server estimates them.

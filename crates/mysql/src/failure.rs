@@ -63,6 +63,10 @@ fn with_advice(message: String, refusal: &Refusal) -> EngineError {
         0 if refusal.message.contains("efused") || refusal.message.contains("No such file") => {
             (Kind::NotFound, "is the server running there? check host, port or socket")
         }
+        0 if refusal.message.contains("certificate") => (
+            Kind::Other,
+            "name who signed the server's certificate: ?ssl-ca=/path/ca.pem, or ask for less: ?ssl-mode=REQUIRED",
+        ),
         _ => (Kind::Other, ""),
     };
     let error = EngineError::new(kind, message).because(refusal.message.clone());

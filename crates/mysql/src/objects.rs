@@ -4,23 +4,25 @@ use copal_core::EngineResult;
 
 use crate::catalogue::{Object, Schema};
 use crate::failure::Refusal;
-use crate::holders::try_to_insist;
+use crate::holders::{insist, try_to_insist};
 use crate::quote::{identifier, literal, table};
 use crate::session::Session;
 
 /// Makes the objects and options of a database what they were; what is so already stays untouched, with the grants on it.
 /// What the server refuses is told and left out, so that the rest is done.
 pub(crate) fn put(session: &mut Session, database: &str, wanted: &Schema, notes: &mut Vec<String>) -> EngineResult<()> {
+    // Objects remember the options of their database.
+    if Schema::bare(session, database)?.is_some_and(|bare| bare.options() != wanted.options()) {
+        let alter = format!("ALTER DATABASE {} {}", identifier(database), wanted.options());
+        insist(session, database, &alter, notes)?;
+    }
     // Triggers first: without them, what clients write now would not be what it should be.
     make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
     let Some(now) = Schema::read(session, database)? else { return Ok(()) };
-    if now.options() != wanted.options() {
-        session.run(&format!("ALTER DATABASE {} {}", identifier(database), wanted.options()))?;
-    }
     for object in &now.objects {
         if !wanted.objects.iter().any(|other| (&other.kind, &other.name) == (&object.kind, &object.name)) {
             let statement = drop_statement(database, object);
-            if let Err(refusal) = session.try_run(&statement)? {
+            if let Err(refusal) = try_to_insist(session, database, &statement, notes)? {
                 told(object, &refusal, notes);
             }
         }
@@ -97,10 +99,7 @@ fn make(
         }
     };
     // A trigger needs its table for itself; who holds that already is ended.
-    let done = match object.table.is_some() {
-        true => try_to_insist(session, database, &statement, notes)?,
-        false => session.try_run(&statement)?,
-    };
+    let done = try_to_insist(session, database, &statement, notes)?;
     session.run("SET NAMES utf8mb4")?;
     session.run("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")?;
     Ok(done)

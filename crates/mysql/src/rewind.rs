@@ -15,7 +15,7 @@ use crate::objects;
 use crate::privileges::{self, Deed};
 use crate::quote::{identifier, literal, table};
 use crate::session::Session;
-use crate::snapshots::Held;
+use crate::snapshots::{Held, drop_after_failure};
 use crate::step::step;
 use crate::stored::{Stored, from_json, to_json};
 
@@ -106,6 +106,7 @@ fn copy_snapshot(
     step("working tables made")?;
     copy::fill_from_rest(session, address, wanted, &stored.schema, to)?;
     copy::set_sequences(session, wanted, &stored.schema, to)?;
+    copy::analyze(session, wanted, to)?;
     step("working tables filled")
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn make_spare(
         session.run(&format!("CREATE TABLE {} (id INT PRIMARY KEY)", table(&name, SPARE)))
     });
     if made.is_err() {
-        let _ = session.try_run(&format!("DROP DATABASE IF EXISTS {}", identifier(&name)));
+        drop_after_failure(address, &name);
     }
     made
 }
@@ -149,7 +150,12 @@ impl Rewind for Prepared {
         step("before the plan")?;
         plan.write(session)?;
         if let Err(error) = step("plan written").and_then(|()| plan.rename(session, &mut notes)) {
-            if plan.is_renamed(session).is_ok_and(|is_renamed| !is_renamed) && plan.undo(session).is_err() {
+            // A new session: the other may be the one that failed, or was told to stop.
+            let undone = Session::open(&self.address, &Context::silent()).and_then(|mut session| {
+                let is_renamed = plan.is_renamed(&mut session)?;
+                if is_renamed { Ok(false) } else { plan.undo(&mut session).map(|()| true) }
+            });
+            if !undone.is_ok_and(|is_undone| is_undone) {
                 // The next call goes on with it.
                 self.is_finished = true;
             }
@@ -169,7 +175,7 @@ impl Rewind for Prepared {
 impl Drop for Prepared {
     fn drop(&mut self) {
         if !self.is_finished {
-            let _ = self.held.session.try_run(&format!("DROP DATABASE IF EXISTS {}", identifier(&self.working)));
+            drop_after_failure(&self.address, &self.working);
         }
     }
 }
@@ -212,9 +218,14 @@ impl Plan {
     /// Puts the tables of the working schema in the place of the database's, all in one statement.
     fn rename(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
         let database = &self.of;
-        let make = |name: &str| format!("CREATE DATABASE IF NOT EXISTS {} {}", identifier(name), self.wanted.options());
-        session.run(&make(database))?;
-        session.run(&make(&self.aside))?;
+        let options = self.wanted.options();
+        for name in [database, &self.aside] {
+            // Asked first: to make what is there already, a server would wait for all who use it.
+            let is_there = format!("SELECT 1 FROM information_schema.schemata WHERE schema_name = {}", literal(name));
+            if session.text(&is_there)?.is_none() {
+                session.run(&format!("CREATE DATABASE {} {options}", identifier(name)))?;
+            }
+        }
         step("aside schema made")?;
         self.add_outward_keys(session)?;
         // Tables with triggers cannot leave their schema. What is written meanwhile goes aside.

@@ -25,7 +25,9 @@ const SETTINGS: [&str; 5] = [
     "SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
     "SESSION wait_timeout = 31536000, lock_wait_timeout = 30, innodb_lock_wait_timeout = 30",
 ];
-const SETTINGS_OF_SOME: [&str; 8] = [
+const SETTINGS_OF_SOME: [&str; 9] = [
+    // Else reads would lock rows, so that replicas come to the same when they repeat them.
+    "SESSION binlog_format = 'ROW'",
     "SESSION check_constraint_checks = 0",
     "SESSION max_statement_time = 0",
     "SESSION innodb_strict_mode = 0",

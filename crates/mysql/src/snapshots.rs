@@ -97,10 +97,7 @@ impl Snapshots for MysqlEngine {
                 }
                 Ok(None) => drop_schema(&mut held.session, &name)?,
                 Err(error) => {
-                    // What cannot be dropped now, the next call drops.
-                    if let Ok(mut other) = Session::open(&address, &Context::silent()) {
-                        let _ = drop_schema(&mut other, &name);
-                    }
+                    drop_after_failure(&address, &name);
                     return Err(error);
                 }
             }
@@ -149,6 +146,20 @@ impl Snapshots for MysqlEngine {
     fn settle(&self, source: &Source, dry_run: bool, context: &Context) -> EngineResult<Vec<String>> {
         let mut held = Held::locked(self, &Address::of(source)?, context)?;
         settle(&mut held.session, &held.database, &held.key, dry_run)
+    }
+}
+
+/// Drops what a call had begun. A full disk has room again when the server has undone what filled it; what cannot be dropped
+/// even then, the next call drops.
+pub(crate) fn drop_after_failure(address: &Address, name: &str) {
+    for _ in 0..10 {
+        // A new session: the other may be the one that failed.
+        let dropped =
+            Session::open(address, &Context::silent()).and_then(|mut session| drop_schema(&mut session, name));
+        if dropped.is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
@@ -203,6 +214,7 @@ fn take(
         used_bytes: None,
         has_spare: false,
     };
+    copy::analyze(session, &schema, name)?;
     let used_bytes = copy::bytes(session, name)?.unwrap_or_default();
     let stored = Stored { of: database, snapshot, schema: name.to_owned() };
     stored.write(session, &schema, used_bytes)?;

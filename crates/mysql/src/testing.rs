@@ -209,7 +209,7 @@ impl Server {
         let mut command = Command::new(program("mariadbd"));
         let folder = self.folder();
         command.arg("--no-defaults").args(SMALL).args(&self.settings);
-        for (name, value) in [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid")] {
+        for (name, value) in [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("tmpdir", "")] {
             command.arg(format!("--{name}={}", folder.join(value).display()));
         }
         command.args([format!("--port={}", self.port), "--bind-address=127.0.0.1".to_owned()]);

@@ -136,6 +136,29 @@ fn calls_that_fail() {
 }
 
 #[test]
+fn a_database_that_was_dropped_comes_back() {
+    let server = Server::start();
+    server.sql("", "CREATE DATABASE d CHARACTER SET latin1");
+    server.sql("d", MAKE);
+    let (url, old) = (server.url("d"), dump(&server, "d"));
+    take(&url, 1).unwrap();
+    for step in 0.. {
+        server.sql("", "DROP DATABASE d");
+        fail_at(Some(step));
+        let result = rewind(&url, 1);
+        fail_at(None);
+        let is_there =
+            server.sql("", "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'd'") == "1";
+        assert!(result.is_ok() || !is_there || step >= 8, "there at step {step}");
+        rewind(&url, 1).unwrap();
+        assert_same(&old, &dump(&server, "d"));
+        if result.is_ok() {
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_failed_rewind_leaves_the_database_as_it_was() {
     let server = Server::start();
     server.sql("", "CREATE DATABASE d");

@@ -19,12 +19,9 @@ struct Writer {
 impl Writer {
     fn start(server: &Server, seed: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (told, new) = (Arc::clone(&stop), || client());
+        let told = Arc::clone(&stop);
         let mut command = server.command("d");
-        fn client() -> u32 {
-            0
-        }
-        let mut moved = new();
+        let mut moved = 0;
         let thread = std::thread::spawn(move || {
             let mut n = seed;
             while !told.load(Ordering::SeqCst) {

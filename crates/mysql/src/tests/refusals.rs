@@ -1,6 +1,6 @@
 //! What cannot be done is told before anything is done.
 
-use copal_core::{Context, Engine as _, EngineError, EngineErrorKind, RewindOptions, Snapshots as _};
+use copal_core::{Engine as _, EngineError, EngineErrorKind};
 
 use super::*;
 use crate::testing::PASSWORD;
@@ -18,7 +18,7 @@ fn what_cannot_be_carried() {
     server.sql("", "CREATE DATABASE d; CREATE TABLE d.good (id INT PRIMARY KEY); CREATE DATABASE e");
     let url = server.url("d");
     let cases = [
-        ("CREATE TABLE d.bad (id INT) ENGINE=CSV", "DROP TABLE d.bad", "CSV"),
+        ("CREATE TABLE d.bad (id INT NOT NULL) ENGINE=CSV", "DROP TABLE d.bad", "CSV"),
         ("CREATE TABLE d.bad (id INT) ENGINE=MERGE UNION=()", "DROP TABLE d.bad", "MRG_M"),
         ("CREATE TABLE d.copal_snapshot (id INT)", "DROP TABLE d.copal_snapshot", "keeps for itself"),
         (
@@ -66,7 +66,7 @@ fn missing_privileges_are_named_and_those_that_are_told_suffice() {
     let url = server.url_as("little", Some("x"), name);
     // Each answer says what to type; typing it leads to the next, and at last there.
     let mut typed = Vec::new();
-    let mut follow = |result: EngineResult<()>| loop {
+    let mut follow = |result: EngineResult<()>| {
         let Err(error) = &result else { return true };
         assert_eq!(error.kind, EngineErrorKind::PermissionDenied, "{error:?} after {typed:?}");
         let hint = error.hint.clone().unwrap();
@@ -74,7 +74,7 @@ fn missing_privileges_are_named_and_those_that_are_told_suffice() {
         assert!(!typed.contains(&statement), "{error:?} again after {typed:?}");
         server.sql("", &statement);
         typed.push(statement);
-        return false;
+        false
     };
     let before = dump(&server, name);
     while !follow(take(&url, 1).map(drop)) {
@@ -107,21 +107,60 @@ fn without_functions_tables_are_locked() {
 #[test]
 fn a_full_disk_is_named_and_left_clean() {
     let Some(server) = Server::start_on_small_disk(230) else { return };
-    server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, x VARCHAR(250)); INSERT INTO d.t SELECT seq, repeat('x', 200) FROM seq_1_to_100000");
+    server.sql("", "CREATE DATABASE d");
+    server.sql("d", "CREATE TABLE t (id INT PRIMARY KEY, x VARCHAR(250)); INSERT INTO t SELECT seq, repeat('x', 200) FROM seq_1_to_100000");
     let url = server.url("d");
     let before = dump(&server, "d");
     let mut filled = 0;
-    while take(&url, filled + 1).is_ok() {
-        filled += 1;
+    let error = loop {
+        match take(&url, filled + 1) {
+            Ok(_) => filled += 1,
+            Err(error) => break error,
+        }
         assert!(filled < 20, "the disk is never full");
-    }
-    let error = take(&url, 50).unwrap_err();
+    };
     assert_eq!(error.kind, EngineErrorKind::NoSpace, "{error:?}");
     assert_eq!((ours(&server).len(), listed(&url).len()), (filled as usize, filled as usize));
-    if filled > 0 {
-        let prepared = engine().prepare(&source(&url), &id(1), RewindOptions::default(), &Context::silent());
-        assert_eq!(prepared.err().unwrap().kind, EngineErrorKind::NoSpace);
+    // Nor is there room for a rewind, unless what failed has left some.
+    if let Err(error) = rewind(&url, 1) {
+        assert_eq!(error.kind, EngineErrorKind::NoSpace, "{error:?}");
     }
     assert_eq!(ours(&server).len(), filled as usize);
     assert_same(&before, &dump(&server, "d"));
+}
+
+#[test]
+fn connections_are_encrypted_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (key, certificate) = (folder.path().join("key"), folder.path().join("crt"));
+    let done = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "openssl: {}", String::from_utf8_lossy(&done.stderr));
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (cert, key) = (format!("--ssl-cert={}", certificate.display()), format!("--ssl-key={}", key.display()));
+    let server = Server::start_with(&[&cert, &key]);
+    server.sql("", "CREATE DATABASE d; ALTER USER copal@'%' REQUIRE SSL");
+    let url = |query: &str| source(&format!("{}?{query}", server.url("d")));
+    let authority = format!("ssl-ca={}", certificate.display());
+    for good in [
+        "",
+        "ssl-mode=REQUIRED",
+        &format!("ssl-mode=VERIFY_IDENTITY&{authority}"),
+        &format!("ssl_mode=verify_ca&{authority}"),
+    ] {
+        engine().identify(&url(good)).unwrap_or_else(|error| panic!("{good}: {error:?}"));
+    }
+    let plain = engine().identify(&url("ssl=false")).unwrap_err();
+    assert_eq!(plain.kind, EngineErrorKind::PermissionDenied, "{plain:?}");
+    assert!(engine().identify(&url("ssl-mode=VERIFY_IDENTITY")).is_err(), "an authority that nobody trusts");
+    let bare = Server::start();
+    assert!(engine().identify(&source(&format!("{}?ssl-mode=REQUIRED", bare.url("x")))).is_err());
 }

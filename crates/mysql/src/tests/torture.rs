@@ -15,11 +15,11 @@ DELETE FROM child; INSERT INTO `pa``rent` VALUES (9000, 'new', NULL); UPDATE gen
 UPDATE periods SET x = 77; INSERT INTO zero (f) VALUES (1); TRUNCATE texts; UPDATE mem SET x = 'changed'; INSERT INTO uses_seq (x) VALUES (3), (4);
 ALTER TABLE child DROP CONSTRAINT `f``1`; ALTER TABLE egg DROP FOREIGN KEY egg_hen; DROP TABLE hen; CREATE VIEW hen AS SELECT 1 AS id;
 ALTER TABLE aria ADD COLUMN more INT, ENGINE=InnoDB; DROP TABLE myisam; ALTER TABLE parts REMOVE PARTITIONING;
-CREATE TABLE fresh (id INT PRIMARY KEY, CONSTRAINT `to``other` FOREIGN KEY (id) REFERENCES egg (id)); CREATE TABLE a_table (x INT);
-DROP TABLE outward; DROP VIEW a_view; CREATE TABLE a_view (x INT); CREATE VIEW another AS SELECT * FROM fresh;
+DROP TABLE outward; CREATE TABLE fresh (id INT PRIMARY KEY, CONSTRAINT `to``other` FOREIGN KEY (id) REFERENCES egg (id)); CREATE TABLE a_table (x INT);
+DROP VIEW a_view; CREATE TABLE a_view (x INT); CREATE VIEW another AS SELECT * FROM fresh;
 CREATE OR REPLACE VIEW `v``1` AS SELECT 2 AS z; DROP FUNCTION `tw``ice`; CREATE PROCEDURE stranger() SELECT 1;
 CREATE OR REPLACE PROCEDURE `pr'oc` () SELECT 2; DROP TRIGGER tr2; CREATE TRIGGER new_one BEFORE INSERT ON gen FOR EACH ROW SET NEW.a = 1;
-CREATE TRIGGER tr2 BEFORE UPDATE ON log FOR EACH ROW SET NEW.what = 'no'; ALTER EVENT `ev'ent` COMMENT 'other' ENABLE; CREATE EVENT fresh_one ON SCHEDULE EVERY 1 YEAR DO SELECT 1;
+CREATE TRIGGER tr2 BEFORE UPDATE ON log FOR EACH ROW SET NEW.what = 'no'; ALTER EVENT `ev'ent` ENABLE COMMENT 'other'; CREATE EVENT fresh_one ON SCHEDULE EVERY 1 YEAR DO SELECT 1;
 CREATE SEQUENCE more_seq; ALTER DATABASE CHARACTER SET latin1";
 
 pub(super) fn quoted(name: &str) -> String {
@@ -71,6 +71,11 @@ fn everything_is_put_back() {
     // Gone altogether.
     server.sql("", &format!("DROP DATABASE {}", quoted(NAME)));
     assert_eq!(listed(&url), [id(1)]);
+    // Defaults name their sequence with the database: it has to be there.
+    let error = rewind(&url, 1).unwrap_err();
+    let sequence = error.hint.unwrap().split_once("first: ").unwrap().1.to_owned();
+    assert_eq!(ours(&server).len(), 1);
+    server.sql("", &format!("CREATE DATABASE {0}; USE {0}; {sequence}", quoted(NAME)));
     rewind(&url, 1).unwrap();
     assert_same(&before, &dump(&server, NAME));
     let inventory = engine().inventory(&source(&url), &Context::silent()).unwrap();
@@ -119,8 +124,6 @@ fn notes_are_kept_and_databases_told_apart() {
     let note = SnapshotNote { name: "other".to_owned(), revision: 1, ..SnapshotNote::default() };
     engine().describe(&source(&a), &id(2), &note, &context).unwrap();
     assert_eq!(engine().list(&source(&a), &context).unwrap()[1].note, note);
-    let members = engine().members(&source(&server.url("*"))).unwrap();
-    assert!(members.is_none(), "an escaped asterisk is a name");
     let server_url = server.url("x").replace("/x", "/*");
     let members: Vec<_> =
         engine().members(&source(&server_url)).unwrap().unwrap().into_iter().map(|m| m.name).collect();
