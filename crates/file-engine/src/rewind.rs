@@ -8,7 +8,6 @@ use copal_core::{
     CheckLevel, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Rewind, RewindOptions, Rewound,
     SnapshotId, Source,
 };
-use copal_storage::local_file::holders;
 
 use crate::content::PlainFiles;
 use crate::description::{self, Found};
@@ -45,7 +44,7 @@ impl<E: FileEngine> PreparedRewind<E> {
         let request = RestoreRequest { dry_run: true, ..request(&folder, options) };
         snapshots.engine.rewind(&content, &request, context).map_err(|e| explained(e, id))?;
         if !options.force {
-            wait_for_users(&folder, id, context)?;
+            wait_for_users(&snapshots.engine, &folder, id, context)?;
         }
         Ok(Self { snapshots: snapshots.clone(), source: source.clone(), id: id.clone(), options, notes })
     }
@@ -63,7 +62,7 @@ impl<E: FileEngine> Rewind for PreparedRewind<E> {
         if self.options.force {
             let path = folder.database.path.display();
             let goes_on = |h| format!("{h} still has {path} open as it was: stop it, what it writes is lost");
-            notes.extend(holders(&folder.database.path).iter().map(goes_on));
+            notes.extend(engine.users(&folder.database.path).iter().map(goes_on));
         }
         let was_gone = folder.metadata()?.is_none();
         step("ready to rewind")?;
@@ -108,12 +107,12 @@ fn content(found: &Found, folder: &Folder, engine: &impl FileEngine) -> EngineRe
 }
 
 /// Waits until no other process has the database open.
-fn wait_for_users(folder: &Folder, id: &SnapshotId, context: &Context) -> EngineResult<()> {
+fn wait_for_users(engine: &impl FileEngine, folder: &Folder, id: &SnapshotId, context: &Context) -> EngineResult<()> {
     let path = &folder.database.path;
     let deadline = Instant::now() + WAIT;
     loop {
         context.cancel.check()?;
-        let found = holders(path);
+        let found = engine.users(path);
         if found.is_empty() {
             return Ok(());
         }
