@@ -1,6 +1,6 @@
 //! Going back to a snapshot.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,13 @@ use copal_core::{
     SnapshotId, Source,
 };
 
+use copal_storage::local_file::{StagingFile, clone_into, require_space};
+
 use crate::content::PlainFiles;
 use crate::description::{self, Found};
 use crate::folder::{Folder, WAIT};
 use crate::step::step;
-use crate::{FileEngine, FileSnapshots};
+use crate::{FileEngine, FileSnapshots, io_failed, storage_failed};
 
 /// How often it is looked who has the database open.
 const RETRY: Duration = Duration::from_millis(50);
@@ -43,6 +45,7 @@ impl<E: FileEngine> PreparedRewind<E> {
         let content = content(&found, &folder, &snapshots.engine)?;
         let request = RestoreRequest { dry_run: true, ..request(&folder, options) };
         snapshots.engine.rewind(&content, &request, context).map_err(|e| explained(e, id))?;
+        require_room(&found, &content, &folder)?;
         if !options.force {
             wait_for_users(&snapshots.engine, &folder, id, context)?;
         }
@@ -103,6 +106,18 @@ fn content(found: &Found, folder: &Folder, engine: &impl FileEngine) -> EngineRe
             Err(EngineError::new(EngineErrorKind::Corrupt, message).hint(hint))
         }
         _ => Ok(content),
+    }
+}
+
+/// Checks that there is room for the snapshot beside the database, unless it can share its content there.
+fn require_room(found: &Found, content: &PlainFiles, folder: &Folder) -> EngineResult<()> {
+    let database = &folder.database.path;
+    let probe = StagingFile::beside(database).map_err(storage_failed)?;
+    let small = folder.description(&found.stem);
+    let can_clone = File::open(&small).and_then(|small| clone_into(probe.file(), small));
+    match can_clone.map_err(|e| io_failed("write to", probe.path(), e))? {
+        true => Ok(()),
+        false => require_space(database, content.bytes()).map_err(storage_failed),
     }
 }
 
