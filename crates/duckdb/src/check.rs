@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use copal_core::{CheckLevel, CheckReport, Context, EngineError, EngineErrorKind, EngineResult};
+use copal_file_engine::descriptor;
 
 use crate::format::checksum;
 use crate::format::free_list::FreeList;
@@ -18,7 +19,6 @@ use crate::format::log::{LogProblem, LogState};
 use crate::place::beside;
 use crate::program::{self, Answer};
 use crate::{CHECKPOINT_LOG, LOG};
-use copal_file_engine::descriptor;
 
 /// Checks the database at a path, whose logs are beside it. If somebody has it open, it is not opened by a DuckDB.
 pub(crate) fn check(

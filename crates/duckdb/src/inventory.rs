@@ -6,13 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, Identity, Inventory};
+use copal_file_engine::descriptor;
 
 use crate::format::free_list::FreeList;
 use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers, MainHeader};
 use crate::format::log::LogState;
 use crate::place::{Place, cannot_reach};
 use crate::restore::is_beginning_of_barrier;
-use copal_file_engine::descriptor;
 
 /// How often a database that changes while it is looked at is looked at again.
 const ATTEMPTS: u32 = 50;

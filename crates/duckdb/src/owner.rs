@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::LOG;
 use copal_file_engine::descriptor::FileId;
+
+use crate::LOG;
 
 /// Whether somebody holds a file's lock.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use copal_core::{EngineError, EngineErrorKind, EngineResult, Source};
+use copal_file_engine::descriptor::{FileId, id_of};
 
 use crate::LOG;
 use crate::owner::Owner;
-use copal_file_engine::descriptor::{FileId, id_of};
 
 /// A database file that exists, links resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,19 @@
 //! What snapshots need of DuckDB: a sealed clone of main file and log, and the version that a file tells.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use copal_core::{Content, Context, Engine, EngineResult, RestoreRequest, Restored, Sink, Source};
+use copal_file_engine::descriptor::id_of;
 use copal_file_engine::{Described, FileEngine, io_failed};
+use copal_storage::local_file::{Holder, writers_of};
 
 use crate::format::header::{HEADERS_LENGTH, Headers};
+use crate::owner::Owner;
 use crate::place::{Place, beside};
 use crate::{CHECKPOINT_LOG, DuckDbEngine, LOG, MAIN_FILE, RECOVERY_LOG, capture, inventory, restore};
 
@@ -47,6 +53,20 @@ impl FileEngine for DuckDbEngine {
         let headers = Headers::parse(&raw);
         let engine_version = inventory::version_in(&headers).map_err(|problem| inventory::unreadable(main, problem))?;
         Ok(Described { engine_version, schema_version: None })
+    }
+
+    fn users(&self, main: &Path) -> Vec<Holder> {
+        let Ok(metadata) = std::fs::metadata(main) else { return Vec::new() };
+        let id = id_of(&metadata);
+        // Not those who have it open without a lock of DuckDB's, to read: a Copal that has copied it is one.
+        let mut found = writers_of(id, &[main.file_name().unwrap_or_default()], -1);
+        if let Owner::Processes(ids) = Owner::of(id) {
+            let others = ids.into_iter().filter(|id| found.iter().all(|holder| holder.process != *id));
+            let owners: Vec<_> = others.map(Holder::of).collect();
+            found.extend(owners);
+        }
+        found.retain(|holder| holder.process != std::process::id());
+        found
     }
 
     fn rewind(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored> {

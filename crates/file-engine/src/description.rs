@@ -66,8 +66,8 @@ impl Description {
     }
 }
 
-/// All sound descriptions of the database's snapshots by their time, whether or not their main files are there.
-pub(crate) fn all(folder: &Folder, engine: &impl FileEngine) -> EngineResult<Vec<Found>> {
+/// The names of what may be descriptions of the database's snapshots, and the ids in them, by time. None is read.
+fn named(folder: &Folder) -> EngineResult<Vec<(SnapshotId, String)>> {
     let entries = match std::fs::read_dir(&folder.path) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -77,27 +77,51 @@ pub(crate) fn all(folder: &Folder, engine: &impl FileEngine) -> EngineResult<Vec
     for entry in entries {
         let name = entry.map_err(|e| io_failed("read", &folder.path, e))?.file_name();
         let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
-        let Some(id) = folder.id_in(stem) else { continue };
-        match Description::read(&folder.description(stem), &id, folder, engine.parts()) {
-            Some(description) => found.push(Found { stem: stem.to_owned(), description }),
-            None => tracing::debug!(name = stem, "what describes a snapshot cannot be understood"),
-        }
+        found.extend(folder.id_in(stem).map(|id| (id, stem.to_owned())));
     }
-    found.sort_by(|a, b| (&a.description.snapshot.id, &a.stem).cmp(&(&b.description.snapshot.id, &b.stem)));
+    found.sort();
     Ok(found)
+}
+
+/// All complete snapshots, by their time.
+pub(crate) fn all(folder: &Folder, engine: &impl FileEngine) -> EngineResult<Vec<Found>> {
+    let read = |(id, stem)| Found::read(&id, stem, folder, engine).filter(|found| found.is_complete(folder, engine));
+    Ok(named(folder)?.into_iter().filter_map(read).collect())
+}
+
+/// Descriptions of snapshots whose main files are gone.
+pub(crate) fn orphans(folder: &Folder, engine: &impl FileEngine) -> EngineResult<Vec<Found>> {
+    let read = |(id, stem): (_, String)| match is_gone(&folder.main(&stem)) {
+        true => Found::read(&id, stem, folder, engine),
+        false => None,
+    };
+    Ok(named(folder)?.into_iter().filter_map(read).collect())
 }
 
 /// The complete snapshot with this id.
 pub(crate) fn one(folder: &Folder, engine: &impl FileEngine, id: &SnapshotId) -> EngineResult<Found> {
-    let found =
-        all(folder, engine)?.into_iter().find(|f| f.description.snapshot.id == *id && f.is_complete(folder, engine));
-    found.ok_or_else(|| {
+    let with_id = named(folder)?.into_iter().filter(|(found, _)| found == id);
+    let mut read = with_id.filter_map(|(id, stem)| Found::read(&id, stem, folder, engine));
+    read.find(|found| found.is_complete(folder, engine)).ok_or_else(|| {
         let message = format!("{} has no snapshot {id}", folder.database.path.display());
         EngineError::new(EngineErrorKind::NotFound, message).hint("`copal snaps` lists those that are there")
     })
 }
 
+/// Whether a file is not there, for certain.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
 impl Found {
+    fn read(id: &SnapshotId, stem: String, folder: &Folder, engine: &impl FileEngine) -> Option<Self> {
+        let description = Description::read(&folder.description(&stem), id, folder, engine.parts());
+        if description.is_none() {
+            tracing::debug!(name = stem, "what describes a snapshot cannot be understood");
+        }
+        description.map(|description| Self { stem, description })
+    }
+
     /// Its files, the main file first.
     pub(crate) fn files(&self, folder: &Folder, engine: &impl FileEngine) -> Vec<PathBuf> {
         let main = folder.main(&self.stem);
@@ -106,13 +130,8 @@ impl Found {
     }
 
     /// Whether all of its files are there.
-    pub(crate) fn is_complete(&self, folder: &Folder, engine: &impl FileEngine) -> bool {
+    fn is_complete(&self, folder: &Folder, engine: &impl FileEngine) -> bool {
         let is_file = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
         self.files(folder, engine).iter().all(is_file)
-    }
-
-    /// Whether its main file is gone for certain.
-    pub(crate) fn is_gone(&self, folder: &Folder) -> bool {
-        std::fs::symlink_metadata(folder.main(&self.stem)).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
     }
 }

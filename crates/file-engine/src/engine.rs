@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use copal_core::{Content, Context, Engine, EngineResult, RestoreRequest, Restored, Sink, Source};
+use copal_storage::local_file::Holder;
 
 /// What a file tells of the database in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub trait FileEngine: Engine + Clone + 'static {
 
     /// What a copy tells that nobody else has open. Errors: `Corrupt`.
     fn describe(&self, main: &Path) -> EngineResult<Described>;
+
+    /// Other processes that use the database with this main file, as far as the system tells.
+    fn users(&self, main: &Path) -> Vec<Holder>;
 
     /// Restores a snapshot, waiting less long for others than a restore does.
     fn rewind(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored>;

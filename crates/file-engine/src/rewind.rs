@@ -1,6 +1,6 @@
 //! Going back to a snapshot.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,14 @@ use copal_core::{
     CheckLevel, Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest, Rewind, RewindOptions, Rewound,
     SnapshotId, Source,
 };
-use copal_storage::local_file::holders;
+
+use copal_storage::local_file::{StagingFile, clone_into, require_space};
 
 use crate::content::PlainFiles;
 use crate::description::{self, Found};
 use crate::folder::{Folder, WAIT};
 use crate::step::step;
-use crate::{FileEngine, FileSnapshots};
+use crate::{FileEngine, FileSnapshots, io_failed, storage_failed};
 
 /// How often it is looked who has the database open.
 const RETRY: Duration = Duration::from_millis(50);
@@ -44,8 +45,9 @@ impl<E: FileEngine> PreparedRewind<E> {
         let content = content(&found, &folder, &snapshots.engine)?;
         let request = RestoreRequest { dry_run: true, ..request(&folder, options) };
         snapshots.engine.rewind(&content, &request, context).map_err(|e| explained(e, id))?;
+        require_room(&found, &content, &folder)?;
         if !options.force {
-            wait_for_users(&folder, id, context)?;
+            wait_for_users(&snapshots.engine, &folder, id, context)?;
         }
         Ok(Self { snapshots: snapshots.clone(), source: source.clone(), id: id.clone(), options, notes })
     }
@@ -63,7 +65,7 @@ impl<E: FileEngine> Rewind for PreparedRewind<E> {
         if self.options.force {
             let path = folder.database.path.display();
             let goes_on = |h| format!("{h} still has {path} open as it was: stop it, what it writes is lost");
-            notes.extend(holders(&folder.database.path).iter().map(goes_on));
+            notes.extend(engine.users(&folder.database.path).iter().map(goes_on));
         }
         let was_gone = folder.metadata()?.is_none();
         step("ready to rewind")?;
@@ -107,13 +109,25 @@ fn content(found: &Found, folder: &Folder, engine: &impl FileEngine) -> EngineRe
     }
 }
 
+/// Checks that there is room for the snapshot beside the database, unless it can share its content there.
+fn require_room(found: &Found, content: &PlainFiles, folder: &Folder) -> EngineResult<()> {
+    let database = &folder.database.path;
+    let probe = StagingFile::beside(database).map_err(storage_failed)?;
+    let small = folder.description(&found.stem);
+    let can_clone = File::open(&small).and_then(|small| clone_into(probe.file(), small));
+    match can_clone.map_err(|e| io_failed("write to", probe.path(), e))? {
+        true => Ok(()),
+        false => require_space(database, content.bytes()).map_err(storage_failed),
+    }
+}
+
 /// Waits until no other process has the database open.
-fn wait_for_users(folder: &Folder, id: &SnapshotId, context: &Context) -> EngineResult<()> {
+fn wait_for_users(engine: &impl FileEngine, folder: &Folder, id: &SnapshotId, context: &Context) -> EngineResult<()> {
     let path = &folder.database.path;
     let deadline = Instant::now() + WAIT;
     loop {
         context.cancel.check()?;
-        let found = holders(path);
+        let found = engine.users(path);
         if found.is_empty() {
             return Ok(());
         }

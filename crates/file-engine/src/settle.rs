@@ -22,9 +22,9 @@ pub(crate) fn run(
     let mut notes = engine.settle(&folder.source, dry_run, context)?;
     let database = folder.database.path.display();
     // First descriptions whose snapshot is in a staging folder, or nowhere: with them the rest can be told.
-    for found in description::all(folder, engine)?.iter().filter(|found| found.is_gone(folder)) {
+    for found in &description::orphans(folder, engine)? {
         let id = &found.description.snapshot.id;
-        notes.push(format!("removed what was left of snapshot {id} of {database}, which was not complete"));
+        notes.push(format!("snapshot {id} of {database} was left incomplete by an interrupted call"));
         if !dry_run {
             clear(found, folder, engine)?;
         }
@@ -32,7 +32,7 @@ pub(crate) fn run(
     // Without a lock it cannot be known whether somebody still writes there.
     let staged = if lock.is_held() { staged(&folder.path)? } else { Vec::new() };
     for path in staged {
-        notes.push(format!("removed {}, which an interrupted call had left", path.display()));
+        notes.push(format!("{} was left by an interrupted call", path.display()));
         if !dry_run {
             std::fs::remove_dir_all(&path).map_err(|e| io_failed("remove", &path, e))?;
             step("staging folder removed")?;

@@ -160,7 +160,7 @@ impl<E: FileEngine> FileSnapshots<E> {
 
     /// Takes a snapshot out of its place, for good.
     fn withdraw(&self, found: &Found, folder: &Folder, staging: &Staging) -> EngineResult<()> {
-        if !found.is_gone(folder) {
+        if !description::is_gone(&folder.main(&found.stem)) {
             let aside = staging.path.join(self.engine.main_file());
             durable_rename(&folder.main(&found.stem), &aside).map_err(storage_failed)?;
             step("moved away")?;
@@ -204,8 +204,7 @@ impl<E: FileEngine> Snapshots for FileSnapshots<E> {
             folder => folder?,
         };
         let found = description::all(&folder, &self.engine)?;
-        let complete = found.iter().filter(|found| found.is_complete(&folder, &self.engine));
-        Ok(complete.map(|found| self.looked_at(found, &folder)).collect())
+        Ok(found.iter().map(|found| self.looked_at(found, &folder)).collect())
     }
 
     fn prepare(

@@ -9,8 +9,6 @@
 //! out. The private copy then takes its log into its main file, so that a snapshot is one plain file.
 
 #[cfg(test)]
-mod kill_tests;
-#[cfg(test)]
 mod tests;
 
 use std::fs::{File, OpenOptions};
@@ -25,7 +23,7 @@ use copal_core::{
     Sink, Source,
 };
 use copal_file_engine::{Described, FileEngine, io_failed, step};
-use copal_storage::local_file::clone_into;
+use copal_storage::local_file::{Holder, clone_into, holders};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -95,6 +93,10 @@ impl FileEngine for SqliteEngine {
         let connection = open_immutable(main)?;
         let schema_version = schema_version(&connection).map_err(|e| failed(main, "read the schema of", e))?;
         Ok(Described { engine_version: header.writer_version(), schema_version })
+    }
+
+    fn users(&self, main: &Path) -> Vec<Holder> {
+        holders(main)
     }
 
     fn rewind(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored> {

@@ -383,6 +383,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         std::fs::write(&from, b"content").unwrap();
+        let open = File::create_new(dir.path().join("open")).unwrap();
+        let is_cloned = clone_into(&open, File::open(&from).unwrap()).unwrap();
+        assert_eq!(open.metadata().unwrap().len(), if is_cloned { 7 } else { 0 });
         match reflink(&from, &to) {
             Ok(()) => assert_eq!(std::fs::read(&to).unwrap(), b"content"),
             Err(e) => {
@@ -390,6 +393,19 @@ mod tests {
                 assert!(!to.exists());
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_replaced_where_nothing_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::write(&from, b"new").unwrap();
+        std::fs::write(&to, b"old").unwrap();
+        assert_eq!(durable_place(&from, &to).unwrap_err().kind(), StorageErrorKind::AlreadyExists);
+        assert_eq!((std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+        durable_remove(&to).unwrap();
+        durable_place(&from, &to).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"new");
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use copal_file_engine::descriptor::{self, FileId, id_of};
+
 use super::round::Round;
 use crate::format::free_list::{FreeList, FreeListProblem};
 use crate::format::header::{HEADERS_LENGTH, HeaderProblem, Headers};
 use crate::format::log::{LogProblem, LogState};
 use crate::place::Place;
-use copal_file_engine::descriptor::{self, FileId, id_of};
 
 /// While the log is empty a checkpoint leaves no marker. It frees blocks in memory, writes its metadata, syncs, and writes its
 /// header: between the first and the last other threads may write to what was freed. The first two follow each other at once,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use copal_core::{Capture, Context, EngineError, EngineErrorKind, EngineResult, PageFileSpec, Sink};
+use copal_file_engine::descriptor;
 
 use super::{LOOK_PAUSE, Outcome, Stamps, read_failed, refused_by_sink};
 use crate::format::free_list::FreeList;
@@ -22,7 +23,6 @@ use crate::format::log::{LogProblem, LogState};
 use crate::owner::Owner;
 use crate::place::Place;
 use crate::{CHECKPOINT_LOG, LOG, MAIN_FILE, inventory};
-use copal_file_engine::descriptor;
 
 /// Bytes in a page where the size of blocks is not known; the default size of blocks.
 const PAGE: usize = 256 * 1024;

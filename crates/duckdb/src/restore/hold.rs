@@ -18,13 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use copal_core::{EngineError, EngineErrorKind, EngineResult};
+use copal_file_engine::descriptor::{FileId, id_of};
 use copal_file_engine::io_failed;
 use copal_storage::local_file::writers_of;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::owner::Owner;
-use copal_file_engine::descriptor::{FileId, id_of};
 
 /// What stands in the place of the headers of a file that was replaced.
 const REPLACED: &[u8; 64] = b"This DuckDB database was replaced by a restored one.\n\0\0\0\0\0\0\0\0\0\0\0";

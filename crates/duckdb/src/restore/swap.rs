@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, RestoreRequest};
+use copal_file_engine::descriptor::{self, FileId, id_of};
 use copal_file_engine::{io_failed, step, storage_failed};
 use copal_storage::local_file::{StagingFile, durable_remove, durable_rename, fsync_folder};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,6 @@ use serde::{Deserialize, Serialize};
 use super::hold::Hold;
 use super::stage::Staged;
 use super::target::Target;
-use copal_file_engine::descriptor::{self, FileId, id_of};
 
 const FORMAT: u32 = 1;
 /// How a barrier begins. DuckDB's magic bytes would stand at byte 8.

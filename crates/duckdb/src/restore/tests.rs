@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use copal_core::{CheckLevel, Context, Engine, EngineError, EngineErrorKind, RestoreRequest, Restored, Source};
+use copal_file_engine::testing::{abort_at, fail_at};
 
 use super::swap::is_beginning_of_barrier;
 use crate::testing::{FolderContent, FolderSink, Python, python_with};
 use crate::{DuckDbEngine, MAIN_FILE};
-use copal_file_engine::testing::{abort_at, fail_at};
 
 const VERSION: &str = "1.4.5";
 /// More steps than any restore has.

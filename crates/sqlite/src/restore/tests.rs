@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use copal_core::{CheckLevel, Context, Engine, EngineErrorKind, RestoreRequest, Source};
+use copal_file_engine::testing::{abort_at, fail_at};
 
 use super::lock::Seized;
 use super::target::Target;
@@ -12,7 +13,6 @@ use super::{record, stage};
 use crate::Reader;
 use crate::place::beside;
 use crate::testing::{MemoryBackup, Scratch, capture, child, engine, holder, restore, shell};
-use copal_file_engine::testing::{abort_at, fail_at};
 
 const OLD: &str = "CREATE TABLE old (x); INSERT INTO old VALUES ('before');";
 const NEW: &str = "CREATE TABLE new (x); INSERT INTO new VALUES ('restored');";

@@ -1,5 +1,7 @@
 //! Snapshots beside the database and in a folder of the user's, of databases in use, on both kinds of file systems.
 
+mod killed;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,39 +21,39 @@ const ONE: &str = "CREATE TABLE t (x); INSERT INTO t VALUES ('one');";
 const TWO: &str = "INSERT INTO t VALUES ('two');";
 
 /// The snapshot engine, which hides the methods of the same name.
-pub(super) fn snapshots(engine: &SqliteEngine) -> &dyn Snapshots {
+fn snapshots(engine: &SqliteEngine) -> &dyn Snapshots {
     Engine::snapshots(engine).unwrap()
 }
 
-pub(super) fn id(n: u32) -> SnapshotId {
+fn id(n: u32) -> SnapshotId {
     format!("20261120-153000Z-{n:04x}").parse().unwrap()
 }
 
-pub(super) fn request(n: u32, label: Option<&str>) -> SnapshotRequest {
+fn request(n: u32, label: Option<&str>) -> SnapshotRequest {
     let note =
         SnapshotNote { name: format!("Nr. {n} 'ä\" 雪"), label: label.map(str::to_owned), ..SnapshotNote::default() };
     SnapshotRequest { id: id(n), note, spare: false }
 }
 
-pub(super) fn take(path: &Path, n: u32) -> EngineResult<Taken> {
+fn take(path: &Path, n: u32) -> EngineResult<Taken> {
     snapshots(&engine(Reader::Auto)).take(&Source::path(path), &request(n, None), &Context::silent())
 }
 
-pub(super) fn list(path: &Path) -> Vec<Snapshot> {
+fn list(path: &Path) -> Vec<Snapshot> {
     snapshots(&engine(Reader::Auto)).list(&Source::path(path), &Context::silent()).unwrap()
 }
 
-pub(super) fn rewind(path: &Path, n: u32, force: bool) -> EngineResult<Rewound> {
+fn rewind(path: &Path, n: u32, force: bool) -> EngineResult<Rewound> {
     let (engine, context) = (engine(Reader::Auto), Context::silent());
     let options = RewindOptions { force, spare: false };
     snapshots(&engine).prepare(&Source::path(path), &id(n), options, &context)?.finish(&context)
 }
 
-pub(super) fn folder_of(path: &Path) -> PathBuf {
+fn folder_of(path: &Path) -> PathBuf {
     path.parent().unwrap().join(".copal/snapshots").join(path.file_name().unwrap())
 }
 
-pub(super) fn names_in(folder: &Path) -> Vec<String> {
+fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -59,7 +61,7 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
 }
 
 /// A folder on each kind of file system that is here, and how snapshots are made there.
-pub(super) fn places(reflinks: Option<&Reflinks>) -> Vec<(PathBuf, &'static str)> {
+fn places(reflinks: Option<&Reflinks>) -> Vec<(PathBuf, &'static str)> {
     let plain = std::env::temp_dir();
     let clones = reflinks.map(|reflinks| (reflinks.path().to_owned(), "reflink"));
     [(plain, "live copy")].into_iter().chain(clones).collect()

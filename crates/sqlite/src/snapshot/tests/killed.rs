@@ -5,12 +5,12 @@ use std::path::Path;
 use copal_core::{Context, Source};
 use copal_file_engine::testing::{Reflinks, abort_at, fail_at};
 
-use super::tests::{folder_of, id, list, names_in, places, request, rewind, snapshots, take};
+use super::{folder_of, id, list, names_in, places, request, rewind, snapshots, take};
 use crate::Reader;
 use crate::place::beside;
 use crate::testing::{Scratch, child, engine, holder, shell};
 
-const CHILD: &str = "snapshot::kill_tests::killed_call";
+const CHILD: &str = "snapshot::tests::killed::killed_call";
 const MANY: u32 = 60;
 
 /// What is done.
