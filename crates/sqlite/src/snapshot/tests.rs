@@ -261,7 +261,7 @@ fn a_folder_of_the_users_is_shared() {
         (Scratch::new(ONE), Scratch::new(TWO.replace("INSERT INTO t", "CREATE TABLE t (x); INSERT INTO t").as_str()));
     let chosen = tempfile::tempdir().unwrap();
     let engine = engine(Reader::Auto);
-    let shared = engine.snapshots_in(chosen.path());
+    let shared = engine.snapshots_in(chosen.path()).unwrap();
     let context = Context::silent();
     let foreign =
         ["app-20261120-153000Z-00aa.db", "app-20261120-153000Z-00ab.json", ".notes.copal~0123456789abcdef", "app.db"];
@@ -271,7 +271,7 @@ fn a_folder_of_the_users_is_shared() {
     let (first, second) = (Source::path(&one.path), Source::path(&two.path));
     shared.take(&first, &request(1, Some("pre-migrate")), &context).unwrap();
     shared.take(&second, &request(2, None), &context).unwrap();
-    let file = shared.path(&first, &id(1)).unwrap();
+    let file = shared.path(&first, &id(1)).unwrap().unwrap();
     assert_eq!(file, chosen.path().join("app-20261120-153000Z-0001-pre-migrate.db"));
     assert_eq!(shell(&file, "SELECT x FROM t"), "one\n");
     assert_eq!(shared.list(&first, &context).unwrap().len(), 1);
@@ -287,7 +287,7 @@ fn a_folder_of_the_users_is_shared() {
     assert_eq!(names_in(chosen.path()), foreign);
     assert!(!one.dir.path().join(".copal").exists());
     let new = chosen.path().join("new/folder");
-    engine.snapshots_in(&new).take(&first, &request(1, None), &context).unwrap();
+    engine.snapshots_in(&new).unwrap().take(&first, &request(1, None), &context).unwrap();
     assert_eq!(names_in(&new).len(), 2);
 }
 
