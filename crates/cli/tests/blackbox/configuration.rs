@@ -51,6 +51,32 @@ fn init_writes_a_configuration_and_never_overwrites_one() {
 }
 
 #[test]
+fn init_without_a_repository_is_enough_for_snapshots() {
+    let home = Home::new();
+    home.database("app.db", 10);
+    assert_page!("init_without_a_repository", home.good(&["init", "--no-repository", "-d", "app.db"]));
+    assert!(!home.path("data").exists());
+    let written = std::fs::read_to_string(home.path("copal.toml")).unwrap();
+    assert!(written.contains("[databases.app]") && !written.contains("[repository]"), "{written}");
+    home.good(&["snap"]);
+    assert_page!("init_without_anything", Home::new().run(&["init", "--no-repository"]));
+    let document = Home::new().run(&["init", "--no-repository", "-d", "sqlite:new.db", "--json"]).json();
+    assert_eq!(document["results"][0]["configuration"], "copal.toml");
+}
+
+#[test]
+fn init_lists_what_a_server_has() {
+    let (server, home) = (copal_postgres::testing::Server::start(15), Home::new());
+    server.create_database("shop");
+    server.create_database("crm");
+    let told = home.good(&["init", "--no-repository", "-d", &server.url("shop")]);
+    assert!(told.stderr.contains("has: crm, ") && told.stderr.contains("shop"), "{}", told.page());
+    assert!(!told.stderr.contains(copal_postgres::testing::PASSWORD), "{}", told.page());
+    let unreached = Home::new().good(&["init", "--no-repository", "-d", "postgres://me@127.0.0.1:1/shop"]);
+    assert!(unreached.stderr.contains("was not reached"), "{}", unreached.page());
+}
+
+#[test]
 fn init_twice_is_refused() {
     let home = Home::new();
     home.good(&["init", "--no-encrypt"]);

@@ -111,6 +111,28 @@ fn a_duckdb_in_use_is_backed_up_and_restored() {
 }
 
 #[test]
+fn a_duckdb_in_use_is_put_aside_and_goes_back() {
+    let home = Home::new();
+    let live = home.path("app.duckdb");
+    let mut owner = Owner::start(&live);
+    let before = owner.committed();
+    home.good(&["snap", "busy", "-d", "app.duckdb"]);
+    let after = owner.committed();
+    let refused = home.run(&["rewind", "busy", "-d", "app.duckdb"]);
+    assert!(refused.code == 5 && refused.stderr.contains("--force"), "{}", refused.page());
+    owner.close();
+    assert!(rows(&live) >= after);
+    home.good(&["rewind", "busy", "-d", "app.duckdb"]);
+    let rewound = rows(&live);
+    assert!((before..=after + 1).contains(&rewound), "{before} <= {rewound} <= {after}");
+    // Without the database its file tells no engine; its snapshots do.
+    std::fs::remove_file(&live).unwrap();
+    let _ = std::fs::remove_file(home.path("app.duckdb.wal"));
+    home.good(&["rewind", "-d", "app.duckdb"]);
+    assert_eq!(rows(&live), rewound);
+}
+
+#[test]
 fn a_drill_says_what_it_proved_or_that_there_is_no_duckdb() {
     let home = Home::new();
     Owner::start(&home.path("app.duckdb")).close();
