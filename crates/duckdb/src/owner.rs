@@ -64,22 +64,34 @@ impl Owner {
     }
 }
 
-/// Lines read `1: POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF`, device numbers hexadecimal.
-fn holders(locks: &str, (_, inode): FileId) -> Vec<u32> {
+/// Lines read `1: POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF`.
+fn holders(locks: &str, file: FileId) -> Vec<u32> {
     let mut found: Vec<u32> = locks
         .lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace().skip(1);
             // Waiting locks have an arrow in front of their kind, and hold nothing.
             let (kind, _, _, id, place) = (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
-            // Some file systems give the lock another device number than `stat`: the inode must do.
-            let is_same = place.rsplit(':').next()?.parse() == Ok(inode);
-            if kind == "POSIX" && is_same { id.parse().ok() } else { None }
+            if kind == "POSIX" && is_place_of(place, file) { id.parse().ok() } else { None }
         })
         .collect();
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// Whether a lock's place, `08:01:131` with the numbers of the device in hexadecimal digits, is this file.
+pub(crate) fn is_place_of(place: &str, (device, inode): FileId) -> bool {
+    // As Linux puts both numbers into one.
+    let major = (device >> 8) & 0xfff | (device >> 32) & 0xffff_f000;
+    let minor = device & 0xff | (device >> 12) & 0xffff_ff00;
+    let mut parts = place.split(':');
+    let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
+    let (Some(lock_major), Some(lock_minor)) = (number(), number()) else { return false };
+    // File systems without a disk of their own give the lock another device than `stat` does: there the inode must do.
+    let is_told = lock_major != 0 && major != 0;
+    let is_same = (lock_major, lock_minor) == (major, minor);
+    parts.next().and_then(|found| found.parse().ok()) == Some(inode) && (is_same || !is_told)
 }
 
 /// Lines read `7f00-7f01 rw-s 00000000 fe:00 9994253   /path`.
@@ -104,5 +116,8 @@ mod tests {
                      3: POSIX  ADVISORY  READ 77 00:2c:131 0 0\n";
         assert_eq!(holders(locks, (1, 131)), [77, 1234]);
         assert!(holders(locks, (1, 132)).is_empty());
+        // Another file system may have a file of that number.
+        assert_eq!(holders(locks, (0x801, 131)), [77, 1234]);
+        assert_eq!(holders(locks, (0x700, 131)), [77]);
     }
 }

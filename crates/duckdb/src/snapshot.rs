@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use copal_core::{Content, Context, Engine, EngineResult, RestoreRequest, Restored, Sink, Source};
 use copal_file_engine::descriptor::id_of;
 use copal_file_engine::{Described, FileEngine, io_failed};
-use copal_storage::local_file::{Holder, writers_of};
+use copal_storage::local_file::{Holder, holders, writers_of};
 
 use crate::format::header::{HEADERS_LENGTH, Headers};
 use crate::owner::Owner;
@@ -58,15 +58,14 @@ impl FileEngine for DuckDbEngine {
     fn users(&self, main: &Path) -> Vec<Holder> {
         let Ok(metadata) = std::fs::metadata(main) else { return Vec::new() };
         let id = id_of(&metadata);
+        let owners = match Owner::of(id) {
+            Owner::Processes(ids) => ids,
+            Owner::Unknown | Owner::None => Vec::new(),
+        };
+        let writers = writers_of(id, &[main.file_name().unwrap_or_default()], -1);
         // Not those who have it open without a lock of DuckDB's, to read: a Copal that has copied it is one.
-        let mut found = writers_of(id, &[main.file_name().unwrap_or_default()], -1);
-        if let Owner::Processes(ids) = Owner::of(id) {
-            let others = ids.into_iter().filter(|id| found.iter().all(|holder| holder.process != *id));
-            let owners: Vec<_> = others.map(Holder::of).collect();
-            found.extend(owners);
-        }
-        found.retain(|holder| holder.process != std::process::id());
-        found
+        let is_user = |holder: &Holder| owners.contains(&holder.process) || writers.contains(holder);
+        holders(main).into_iter().filter(is_user).collect()
     }
 
     fn rewind(&self, content: &dyn Content, request: &RestoreRequest, context: &Context) -> EngineResult<Restored> {

@@ -24,7 +24,7 @@ use copal_storage::local_file::writers_of;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::owner::Owner;
+use crate::owner::{Owner, is_place_of};
 
 /// What stands in the place of the headers of a file that was replaced.
 const REPLACED: &[u8; 64] = b"This DuckDB database was replaced by a restored one.\n\0\0\0\0\0\0\0\0\0\0\0";
@@ -121,13 +121,13 @@ impl Drop for Hold {
 /// Whether our lock has become one for reading: a DuckDB of this process has taken it over, to read.
 ///
 /// Lines read `1: POSIX  ADVISORY  READ 1234 08:01:131 0 EOF`.
-fn is_locked_for_reading((_, inode): FileId) -> bool {
+fn is_locked_for_reading(file: FileId) -> bool {
     let own = std::process::id().to_string();
     std::fs::read_to_string("/proc/locks").is_ok_and(|locks| {
         locks.lines().any(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [_, "POSIX", _, "READ", process, place, ..] = words.as_slice() else { return false };
-            *process == own && place.rsplit(':').next().is_some_and(|found| found.parse() == Ok(inode))
+            *process == own && is_place_of(place, file)
         })
     })
 }

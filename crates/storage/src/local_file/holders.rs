@@ -17,14 +17,6 @@ pub struct Holder {
     pub program: String,
 }
 
-impl Holder {
-    /// The process with this id.
-    pub fn of(process: u32) -> Self {
-        let program = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-        Self { process, program: program.trim().to_owned() }
-    }
-}
-
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with process id {}", self.program, self.process)
@@ -59,7 +51,8 @@ fn find(is_meant: impl Fn(u32, &Path) -> bool) -> Vec<Holder> {
         let Some(process) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
         let Ok(files) = std::fs::read_dir(entry.path().join("fd")) else { continue };
         if files.flatten().any(|file| is_meant(process, &file.path())) {
-            found.push(Holder::of(process));
+            let program = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            found.push(Holder { process, program: program.trim().to_owned() });
         }
     }
     found
