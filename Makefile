@@ -3,7 +3,7 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon soak fmt clean
+.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon bench-snapshots soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
@@ -49,6 +49,10 @@ bench-postgres: prepare ## A PostgreSQL of 1.5 GB, beside pg_dump and pg_restore
 bench-daemon: ## copal serve with 2,000 databases: start, idle, a burst of runs, requests (needs ab)
 	cargo build --release $(ALL) --bins
 	python3 bench/run_daemon.py --bin $(TARGET)/release $(BENCH)
+
+bench-snapshots: prepare ## Snapshots of PostgreSQL, SQLite and MariaDB beside Stellar, DSLR, cp and mysqldump (root: XFS too)
+	cargo build --release $(ALL) --bins
+	$(PYTHON) bench/run_snapshots.py --bin $(TARGET)/release $(BENCH)
 
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
