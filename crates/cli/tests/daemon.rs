@@ -23,6 +23,8 @@ mod on_change;
 mod process;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/rewind.rs"]
+mod rewind;
 #[path = "daemon/stop.rs"]
 mod stop;
 #[path = "daemon/systemd.rs"]

@@ -23,12 +23,14 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Other processes that have the file at `path` open. Nothing is opened: the links in `/proc` are looked at.
+/// Other processes that have the file at `path` open. Nothing is opened: the links in `/proc` are looked at. Another process of
+/// this very program counts only if it may write: a daemon keeps what it looked at open, and its work holds locks.
 pub fn holders(path: &Path) -> Vec<Holder> {
     let (Ok(metadata), Some(name)) = (std::fs::metadata(path), path.file_name()) else { return Vec::new() };
     let wanted = (metadata.dev(), metadata.ino());
     let own = std::process::id();
-    find(|process, file| process != own && leads_to(file, wanted, &[name]))
+    let is_of_interest = |process, file: &Path| !is_this_program(process) || is_for_writing(file);
+    find(|process, file| process != own && leads_to(file, wanted, &[name]) && is_of_interest(process, file))
 }
 
 /// Who has the file with this device and inode open for writing, under one of `names`, which it has or had. This process
@@ -62,6 +64,12 @@ fn find(is_meant: impl Fn(u32, &Path) -> bool) -> Vec<Holder> {
 #[cfg(not(target_os = "linux"))]
 fn find(_is_meant: impl Fn(u32, &Path) -> bool) -> Vec<Holder> {
     Vec::new()
+}
+
+/// Whether another process runs the same program as this one.
+fn is_this_program(process: u32) -> bool {
+    let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+    program("self").is_some_and(|own| program(&process.to_string()) == Some(own))
 }
 
 fn leads_to(file: &Path, wanted: (u64, u64), names: &[&OsStr]) -> bool {
