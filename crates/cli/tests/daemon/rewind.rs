@@ -11,7 +11,9 @@ fn a_file_that_a_daemon_protects_can_be_rewound_and_restored() {
     home.write("copal.toml", "[daemon]\nlisten = \"127.0.0.1:0\"\n[databases.shop]\nurl = \"shop.db\"\n");
     let daemon = Daemon::start(&home);
     daemon.accepts("/api/databases/shop/backup");
-    until("there is a backup", || (daemon.database("shop")["last_backup"].is_object()).then_some(()));
+    until("there is a backup", || {
+        daemon.runs("shop").first().is_some_and(|run| run["ending"] == "success").then_some(())
+    });
     home.good(&["snap"]);
     home.add_rows("shop.db", 5);
     home.good(&["rewind"]);
