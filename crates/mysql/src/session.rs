@@ -25,7 +25,9 @@ const SETTINGS: [&str; 5] = [
     "SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
     "SESSION wait_timeout = 31536000, lock_wait_timeout = 30, innodb_lock_wait_timeout = 30",
 ];
-const SETTINGS_OF_SOME: [&str; 9] = [
+const SETTINGS_OF_SOME: [&str; 10] = [
+    // Sizes as they are now.
+    "SESSION information_schema_stats_expiry = 0",
     // Else reads would lock rows, so that replicas come to the same when they repeat them.
     "SESSION binlog_format = 'ROW'",
     "SESSION check_constraint_checks = 0",

@@ -95,7 +95,10 @@ impl Snapshots for MysqlEngine {
                     let stored = Stored::find(&mut held.session, &database, &key, &request.id)?;
                     return Ok(Taken { snapshot: stored.snapshot, notes });
                 }
-                Ok(None) => drop_schema(&mut held.session, &name)?,
+                Ok(None) => {
+                    drop_schema(&mut held.session, &name)?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
                 Err(error) => {
                     drop_after_failure(&address, &name);
                     return Err(error);
@@ -180,6 +183,9 @@ fn take(
         let message = format!("there is no database {database:?} on {}", address.server());
         return Err(EngineError::new(EngineErrorKind::NotFound, message));
     };
+    if schema.is_blurred() {
+        return Ok(None);
+    }
     schema.refuse_what_cannot_be_carried(session, &database)?;
     let bytes = copy::bytes(session, &database)?;
     context.phase("copying", bytes);

@@ -91,6 +91,14 @@ fn a_snapshot_under_writes_is_one_moment_and_so_is_a_rewind() {
     }
 }
 
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn tables_altered_meanwhile_are_noticed() {
     let server = Server::start();
@@ -106,6 +114,8 @@ fn tables_altered_meanwhile_are_noticed() {
                 server.sql("d", &format!("ALTER TABLE a ADD COLUMN c{n} INT DEFAULT {n}; UPDATE b SET v = v; ALTER TABLE a DROP COLUMN c{n}; DO sleep(0.2)"));
             }
         });
+        // Also if this one fails.
+        let _stopped = Stop(&stop);
         for n in 1..6 {
             match take(&url, n) {
                 Ok(_) => {
@@ -119,11 +129,10 @@ fn tables_altered_meanwhile_are_noticed() {
                     assert_eq!(text, columns);
                     engine().remove(&source(&url), &id(n), &Context::silent()).unwrap();
                 }
-                Err(error) => assert_eq!(error.kind, EngineErrorKind::Busy, "{error}"),
+                Err(error) => assert_eq!(error.kind, EngineErrorKind::Busy, "{error:?}"),
             }
             assert!(ours(&server).is_empty());
         }
-        stop.store(true, Ordering::SeqCst);
     });
 }
 
