@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use copal::{CopalError, ErrorKind, FolderName, Result};
+use copal::{CopalError, ErrorKind, FolderName, Result, Source};
 
 /// A configuration that is about to be written.
 pub(crate) struct Starter {
@@ -34,7 +35,13 @@ impl Starter {
         passphrase_file: Option<&str>,
     ) -> Result<()> {
         let text = self.render(repository, encrypt, passphrase_file);
-        let created = OpenOptions::new().write(true).create_new(true).open(&self.file);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        if self.databases.iter().any(|(_, url)| Source::shown(url) != *url) {
+            // There is a password in it.
+            options.mode(0o600);
+        }
+        let created = options.open(&self.file);
         created.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => exists(&self.file),
             _ => CopalError::new(ErrorKind::Failed, format!("cannot write {}", self.file.display())).because(error),
@@ -118,8 +125,10 @@ fn located(url: &str, file: &Path) -> String {
 
 /// A name after the file or the database at the end of the URL.
 fn free_name(url: &str, taken: &mut BTreeSet<FolderName>) -> FolderName {
-    let without_query = url.split('?').next().unwrap_or(url);
-    let last = without_query.trim_end_matches('/').rsplit(['/', ':', '\\']).next().unwrap_or_default();
+    // Without a password, which names are shown without.
+    let shown = Source::shown(url);
+    let without_query = shown.split('?').next().unwrap_or(&shown);
+    let last = without_query.trim_end_matches('/').rsplit(['/', ':', '\\', '@']).next().unwrap_or_default();
     let stem = Path::new(last).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let name = FolderName::nearest(&stem, 60);
     let mut candidate = name.clone();
@@ -133,6 +142,8 @@ fn free_name(url: &str, taken: &mut BTreeSet<FolderName>) -> FolderName {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use copal::config::{Configuration, Environment};
 
@@ -140,7 +151,13 @@ mod tests {
     fn what_is_written_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("copal.toml");
-        let urls = ["sqlite:/srv/app.db", "/srv/other/App.db", "postgres://u@h/shop?x=1", "/srv/we\"ird ${x}.db"];
+        let urls = [
+            "sqlite:/srv/app.db",
+            "/srv/other/App.db",
+            "postgres://u@h/shop?x=1",
+            "/srv/we\"ird ${x}.db",
+            "postgres://u:secret@db1",
+        ];
         let starter = Starter::new(&file, &urls.map(str::to_owned)).unwrap();
         starter.write(Some("s3://bucket/prefix"), Some(true), Some("/etc/copal/passphrase")).unwrap();
         let configuration = Configuration::load(Some(&file), &Environment::default()).unwrap();
@@ -152,11 +169,13 @@ mod tests {
         let expected = [
             ("app", "sqlite:/srv/app.db"),
             ("app-2", "/srv/other/App.db"),
+            ("db1", "postgres://u:secret@db1"),
             ("shop", "postgres://u@h/shop?x=1"),
             ("we-ird---x-", "/srv/we\"ird ${x}.db"),
         ];
         assert_eq!(found, expected);
         assert_eq!(configuration.repository.url.as_deref(), Some("s3://bucket/prefix"));
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "there is a password in it");
         assert_eq!(Starter::new(&file, &[]).err().map(|error| error.kind()), Some(ErrorKind::Exists));
     }
 }

@@ -145,7 +145,7 @@ fn explained(error: EngineError, id: &SnapshotId) -> EngineError {
     match error.kind {
         EngineErrorKind::Busy => error.hint(format!(
             "stop that program, or let it close the database, then rewind to {id} again; `--force` replaces the file \
-             nevertheless, and what that program goes on writing is lost"
+             nevertheless: stop that program at once then, for what it goes on writing is lost, and a DuckDB's log can damage the new file"
         )),
         _ => error,
     }

@@ -53,16 +53,22 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
         Err(error) => return Err(error),
     };
     // From here on nothing is cancelled: an interruption is meant for the command.
+    let signals = child::Signals::listen();
     signals::hold();
     run::check(&session.cancel)?;
     let (program, rest) = match arguments.command.split_first() {
         Some((program, rest)) => (program, rest),
         None => return Err(CopalError::new(ErrorKind::Usage, "a command is missing")),
     };
-    let code = match child::run(program, rest).await {
-        Ok(code) => code,
+    let reporter = Arc::new(Reporter::new("migrate", session.output.clone()));
+    let context = Context { cancel: CancelToken::default(), progress: reporter.clone() };
+    let code = match signals.and_then(|signals| Ok((child::start(program, rest)?, signals))) {
+        Ok((child, signals)) => child.wait(signals).await,
         Err(error) => {
             // As shells say it. Nothing has run, so there is nothing to put back.
+            if let Some(net) = net {
+                net.discard(session, &context).await;
+            }
             let is_missing = error.kind() == std::io::ErrorKind::NotFound;
             let message = format!("{} cannot be started", clean(&program.to_string_lossy()));
             session.output.found(&CopalError::new(ErrorKind::Failed, message).because(error));
@@ -71,12 +77,18 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
         }
     };
     session.output.exit_with(code);
-    let reporter = Arc::new(Reporter::new("migrate", session.output.clone()));
-    let context = Context { cancel: CancelToken::default(), progress: reporter.clone() };
-    match (net, code) {
-        (None, _) => {}
-        (Some(net), 0) => net.prune(arguments.keep, session, &context).await,
-        (Some(net), _) => net.put_back(code, session, &context).await,
+    if let Some(net) = net {
+        let is_safe = match code {
+            0 => {
+                let (name, id) = (clean(&net.name), &net.id);
+                session.output.notice(&format!("the snapshot {name} stays; to go back: copal rewind {id}"));
+                true
+            }
+            _ => net.put_back(code, session, &context).await,
+        };
+        if is_safe && arguments.keep > 0 {
+            net.prune(arguments.keep, session, &context).await;
+        }
     }
     reporter.finish();
     Ok(())
@@ -87,19 +99,26 @@ struct Net {
     copal: Copal,
     id: String,
     name: String,
+    /// As they were named, passwords included, so that they are found again; those of a whole server one by one.
     databases: Vec<String>,
+    /// As they may be shown.
+    shown: Vec<String>,
 }
 
 /// Takes the snapshot; `None` if no database exists yet.
 async fn take(arguments: &Arguments, session: &Session) -> Result<Option<Net>> {
     let copal = session.copal()?;
     let absent = copal.absent(&arguments.which.databases).await?;
-    let mut named = arguments.which.databases.clone();
-    if named.is_empty() && !absent.is_empty() {
-        named = copal.settings().databases.keys().cloned().collect();
-    }
+    let is_all = arguments.which.databases.is_empty();
+    let all = || copal.settings().databases.keys().cloned().collect();
+    let mut named: Vec<String> = if is_all { all() } else { arguments.which.databases.clone() };
     let had_some = !named.is_empty();
     named.retain(|database| !absent.contains(database));
+    let mut members = Vec::new();
+    for database in &named {
+        // A database that the command makes on the server has no part in this.
+        members.extend(copal.members(database).await?);
+    }
     for database in &absent {
         session.output.notice(&format!("{} does not exist yet, so there is nothing to put aside", clean(database)));
     }
@@ -107,7 +126,7 @@ async fn take(arguments: &Arguments, session: &Session) -> Result<Option<Net>> {
         return Ok(None);
     }
     let options = SnapOptions {
-        databases: named,
+        databases: members.clone(),
         label: Some(LABEL.to_owned()),
         folder: std::env::current_dir().ok(),
         ..SnapOptions::default()
@@ -120,15 +139,17 @@ async fn take(arguments: &Arguments, session: &Session) -> Result<Option<Net>> {
     Ok(Some(Net {
         id: snapshot.id.to_string(),
         name: snapshot.name.clone(),
-        databases: snapshot.databases.iter().map(|part| part.database.clone()).collect(),
+        databases: members,
+        shown: snapshot.databases.iter().map(|part| clean(&part.database)).collect(),
         copal,
     }))
 }
 
 impl Net {
-    async fn put_back(self, code: u8, session: &Session, context: &Context) {
-        let output = &session.output;
-        output.notice(&format!("the command ended with exit code {code}: putting back {}", self.shown()));
+    /// Whether everything is as before the command.
+    async fn put_back(&self, code: u8, session: &Session, context: &Context) -> bool {
+        let (output, shown) = (&session.output, self.shown.join(", "));
+        output.notice(&format!("the command ended with exit code {code}: putting back {shown}"));
         let request = RewindRequest {
             snapshot: Some(self.id.clone()),
             databases: self.databases.clone(),
@@ -137,46 +158,45 @@ impl Net {
         match self.copal.rewind(request, context).await {
             Ok(outcome) => {
                 notes(&outcome.notes).for_each(|note| output.notice(&note));
-                output.notice(&format!("{} as before the command", self.shown()));
+                output.notice(&format!("{shown} as before the command"));
+                true
             }
             Err(error) => {
-                let message = format!("{} NOT put back: {error}", self.shown());
-                let by_hand = format!("put back by hand with: copal rewind {}{}", self.id, self.options());
+                let options: String = self.shown.iter().map(|name| format!(" -d {}", quoted(name))).collect();
+                let by_hand = format!("put back by hand with: copal rewind {}{options}", self.id);
                 let hint = error.hint().map_or_else(|| by_hand.clone(), |hint| format!("{hint}; then {by_hand}"));
+                let message = format!("{shown} NOT put back: {error}");
                 output.found(&CopalError::new(error.kind(), message).with_hint(hint).because(error));
+                false
             }
         }
     }
 
-    async fn prune(self, keep: u32, session: &Session, context: &Context) {
-        let output = &session.output;
-        output.notice(&format!("the snapshot {} stays; to go back: copal rewind {}", clean(&self.name), self.id));
-        if keep == 0 {
-            return;
-        }
+    /// Removes the oldest of such snapshots. What could not be cleared up is worth a warning and no more.
+    async fn prune(&self, keep: u32, session: &Session, context: &Context) {
         let options = GcOptions {
             databases: self.databases.clone(),
             keep: Some(keep),
             label: Some(LABEL.to_owned()),
             ..GcOptions::default()
         };
-        // The migration is done: what could not be cleared up is worth a warning and no more.
-        let outcomes = match self.copal.gc_snapshots(&options, context).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => return output.warning(&format!("old snapshots were not removed: {error}")),
-        };
-        for (database, outcome) in outcomes {
-            if let Err(error) = outcome {
-                output.warning(&format!("old snapshots of {} were not removed: {error}", clean(&database)));
-            }
+        let warn = |error| session.output.warning(&format!("old snapshots were not removed: {error}"));
+        match self.copal.gc_snapshots(&options, context).await {
+            Ok(outcomes) => outcomes.into_iter().filter_map(|(_, outcome)| outcome.err()).for_each(warn),
+            Err(error) => warn(error),
         }
     }
 
-    fn shown(&self) -> String {
-        self.databases.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ")
+    /// Removes the snapshot, of which nobody has any use.
+    async fn discard(&self, session: &Session, context: &Context) {
+        if let Err(error) = self.copal.remove_snapshot(&self.id, &self.databases, context).await {
+            session.output.warning(&format!("the snapshot {} was not removed: {error}", clean(&self.name)));
+        }
     }
+}
 
-    fn options(&self) -> String {
-        self.databases.iter().map(|name| format!(" -d {}", clean(name))).collect()
-    }
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&b)) && !word.is_empty();
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     snapshot: Option<String>,
     #[command(flatten)]
     which: Which,
-    /// Replace a file although a process has it open; what that process goes on writing is lost.
+    /// Replace a file although a process has it open; stop that at once, what it goes on writing is lost or, DuckDB, harms.
     #[arg(long)]
     force: bool,
     /// Make a second copy ready afterwards, so that the next rewind is but a renaming.

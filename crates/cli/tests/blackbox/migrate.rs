@@ -72,6 +72,7 @@ fn exit_codes_are_those_of_the_command() {
     assert_page!("migrate_cannot_start", home.run(&["migrate", "--", "no-such-program"]));
     assert_eq!(home.run(&["migrate"]).code, 2);
     assert_eq!(home.rows("app.db"), 2);
+    assert_eq!(snapshots(&home), 5, "failing migrations do not fill the disk");
 }
 
 #[test]
@@ -101,7 +102,8 @@ fn a_database_that_does_not_exist_yet_is_no_hindrance() {
 #[test]
 fn an_interruption_is_the_commands_and_then_everything_is_put_back() {
     let home = tracked(10);
-    let script = format!("{HALF}; touch half; exec sleep 60");
+    // What it starts is told, too, and has ended when the database goes back.
+    let script = format!("{HALF}; touch half; sleep 60; sqlite3 app.db 'DELETE FROM item'");
     for signal in [Signal::INT, Signal::TERM] {
         let _ = std::fs::remove_file(home.path("half"));
         let mut command = home.command(&["migrate", "--", "sh", "-c", &script]);
@@ -149,12 +151,12 @@ fn a_migration_of_postgres_that_fails_half_way_is_put_back() {
         "shop",
         "CREATE TABLE item (id serial PRIMARY KEY, name text); INSERT INTO item (name) VALUES ('a'), ('b')",
     );
-    home.write("copal.toml", &format!("[databases.shop]\nurl = \"{}\"\n", server.url("shop")));
     // Each statement by itself, as no transaction holds them.
     let script = home.write("migration.sql", &ON_POSTGRES.replace("; ", ";\n"));
     let script = script.to_str().unwrap();
     let url = server.url("shop");
-    let failed = home.run(&["migrate", "--", "psql", "-qXv", "ON_ERROR_STOP=1", "-d", &url, "-f", script]);
+    // By its URL, of which nothing but the command's own argument tells the password.
+    let failed = home.run(&["migrate", "-d", &url, "--", "psql", "-qXv", "ON_ERROR_STOP=1", "-d", &url, "-f", script]);
     assert_eq!(failed.code, 3, "{}", failed.page());
     assert!(failed.stderr.contains("division by zero"), "{}", failed.page());
     let content = server.psql("shop", "SELECT string_agg(item::text, ' ' ORDER BY id) FROM item");

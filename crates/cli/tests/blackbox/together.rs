@@ -215,3 +215,21 @@ fn a_kill_at_any_moment_leaves_databases_and_snapshots() {
     let complete = |one: &&serde_json::Value| one["databases"].as_array().unwrap().len() == 4;
     assert!(listed["results"].as_array().unwrap().iter().filter(complete).count() >= 2, "{listed}");
 }
+
+#[test]
+fn if_one_database_cannot_go_back_none_does() {
+    let servers = Servers::start();
+    let home = &servers.home;
+    home.good(&["snap", "before"]);
+    servers.run(CHANGE);
+    let open = Connection::open(home.path("notes.db")).unwrap();
+    open.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = home.run(&["rewind", "before"]);
+    assert!(refused.code == 5 && refused.stderr.contains("because of notes"), "{}", refused.page());
+    let failed = home.run(&["migrate", "--", "sh", "-c", "exit 6"]);
+    assert!(failed.code == 6 && failed.stderr.contains("NOT put back"), "{}", failed.page());
+    drop(open);
+    servers.assert_all(AFTER);
+    home.good(&["rewind", "before"]);
+    servers.assert_all(BEFORE);
+}

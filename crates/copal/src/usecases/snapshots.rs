@@ -78,7 +78,9 @@ impl Copal {
             one.snapshots()?.take(&one.source, &request, context)
         });
         let taken = all_or_none(&tracked, taken.await, &id, context).await?;
+        let mut replaced = Vec::new();
         for set in &same {
+            let mut is_gone = true;
             for (one, snapshot) in &set.parts {
                 let removed = of_one(one, context, {
                     let id = snapshot.id.clone();
@@ -86,10 +88,11 @@ impl Copal {
                 });
                 if let Err(error) = removed.await {
                     context.warn(format!("{}: the snapshot {} was not removed: {error}", one.name, snapshot.id));
+                    is_gone = false;
                 }
             }
+            replaced.extend(is_gone.then(|| set.id.clone()));
         }
-        let replaced = same.iter().map(|set| set.id.clone()).collect();
         let mut notes = Vec::new();
         let mut parts: Vec<(Tracked, Snapshot)> = Vec::new();
         for (one, taken) in tracked.iter().zip(taken) {

@@ -32,7 +32,7 @@ use super::target::Target;
 const FORMAT: u32 = 1;
 /// How a barrier begins. DuckDB's magic bytes would stand at byte 8.
 const BARRIER: &str = "A restore of this database was interrupted.";
-const BARRIER_REST: &str = "\nNo DuckDB can open it until that is put right: run the same `copal restore` again. It first puts back what was\n\
+const BARRIER_REST: &str = "\nNo DuckDB can open it until that is put right: run the same `copal restore` or `rewind` again. It first puts back what was\n\
                             here before, whole; nothing is lost. (The files beside this one whose names begin with a dot belong to it.)\n";
 
 /// What is going to be renamed. Names are relative to the folder.

@@ -22,7 +22,7 @@ impl Copal {
     ) -> Result<Snapshot> {
         let tracked = self.tracked(&[database.to_owned()], context).await?;
         let sets = sets::known(&tracked, context).await?;
-        let part = sets::choose(&sets, Some(snapshot))?.parts.first().map(|(_, part)| part.clone());
+        let part = sets::choose(&sets, Some(snapshot), &tracked)?.parts.first().map(|(_, part)| part.clone());
         part.ok_or_else(|| CopalError::new(ErrorKind::NotFound, format!("there is no snapshot {snapshot:?}")))
     }
 

@@ -44,7 +44,8 @@ pub fn try_snapshot_before_migration(url: &str, directory: &Path, label: &str, k
         let message = format!("{source} is no file that could be copied to {}", directory.display());
         return Err(CopalError::new(ErrorKind::Unsupported, message).with_hint("run the migration by: copal migrate"));
     };
-    if !path.exists() {
+    let failed = |e| CopalError::new(ErrorKind::Failed, format!("{} cannot be looked at", path.display())).because(e);
+    if !path.try_exists().map_err(failed)? {
         return Ok(None);
     }
     let context = Context::silent();

@@ -1,6 +1,8 @@
 //! Removing, renaming and clearing up snapshots.
 
-use copal_core::{Context, SnapshotNote};
+use std::collections::BTreeSet;
+
+use copal_core::{Context, Snapshot, SnapshotId, SnapshotNote};
 use jiff::{SignedDuration, Timestamp};
 
 use super::tracked::{Tracked, of_one};
@@ -34,7 +36,7 @@ impl Copal {
     ) -> Result<SnapshotSummary> {
         let tracked = self.tracked(databases, context).await?;
         let sets = sets::known(&tracked, context).await?;
-        let set = sets::choose(&sets, Some(snapshot))?;
+        let set = sets::choose(&sets, Some(snapshot), &tracked)?;
         for (one, _) in &set.parts {
             let id = set.id.clone();
             of_one(one, context, move |one, context| one.snapshots()?.remove(&one.source, &id, context)).await?;
@@ -53,7 +55,7 @@ impl Copal {
         name::check(new)?;
         let tracked = self.tracked(databases, context).await?;
         let mut sets = sets::known(&tracked, context).await?;
-        let at = sets::choose(&sets, Some(snapshot))?.id.clone();
+        let at = sets::choose(&sets, Some(snapshot), &tracked)?.id.clone();
         if let Some(other) = sets.iter().find(|set| set.name() == new && set.id != at) {
             let message = format!("there is a snapshot {new:?} of {}", other.databases().join(", "));
             return Err(
@@ -75,36 +77,74 @@ impl Copal {
     }
 
     /// Finishes or undoes what killed processes left, and removes snapshots beyond the limits; one answer per database. A complete
-    /// snapshot goes only by a limit.
+    /// snapshot goes only by a limit, and of several databases only if it is beyond the limits of all.
     pub async fn gc_snapshots(
         &self,
         options: &GcOptions,
         context: &Context,
     ) -> Result<Vec<(String, Result<GcOutcome>)>> {
         let tracked = self.tracked(&options.databases, context).await?;
-        let mut outcomes = Vec::new();
+        let mut found = Vec::new();
         for one in &tracked {
             context.cancel.check()?;
-            outcomes.push((one.name.clone(), clear(one, options, context).await));
+            found.push(settled(one, options.dry_run, context).await);
+        }
+        let going = going(&tracked, &found, options);
+        let mut outcomes = Vec::new();
+        for (one, found) in tracked.iter().zip(found) {
+            let outcome = match found {
+                Ok((settled, snapshots)) => clear(one, settled, snapshots, &going, options.dry_run, context).await,
+                Err(error) => Err(error),
+            };
+            outcomes.push((one.name.clone(), outcome));
         }
         Ok(outcomes)
     }
 }
 
-async fn clear(one: &Tracked, options: &GcOptions, context: &Context) -> Result<GcOutcome> {
-    let dry_run = options.dry_run;
-    let settled =
-        of_one(one, context, move |one, context| one.snapshots()?.settle(&one.source, dry_run, context)).await?;
-    let mut snapshots = of_one(one, context, |one, context| one.snapshots()?.list(&one.source, context)).await?;
-    let kept = snapshots.len();
-    snapshots.retain(|snapshot| options.label.is_none() || snapshot.note.label == options.label);
+type Found = Result<(Vec<String>, Vec<Snapshot>)>;
+
+/// Clears up after killed processes; answers what that was, and the snapshots that there are.
+async fn settled(one: &Tracked, dry_run: bool, context: &Context) -> Found {
+    of_one(one, context, move |one, context| {
+        let snapshots = one.snapshots()?;
+        Ok((snapshots.settle(&one.source, dry_run, context)?, snapshots.list(&one.source, context)?))
+    })
+    .await
+}
+
+/// The snapshots that are beyond the limits of every database that has a part of them. What is known of only in part stays.
+fn going(tracked: &[Tracked], found: &[Found], options: &GcOptions) -> BTreeSet<SnapshotId> {
     let oldest = options.older_than.and_then(|age| Timestamp::now().checked_sub(age).ok());
-    let count = snapshots.len();
-    let is_beyond = |at: usize| options.keep.is_some_and(|keep| count - at > keep as usize);
-    let is_old = |time: Timestamp| oldest.is_some_and(|oldest| time < oldest);
-    let mut removed = Vec::new();
-    for (at, snapshot) in snapshots.into_iter().enumerate() {
-        if !is_beyond(at) && !is_old(snapshot.id.time()) {
+    let unknown = tracked.iter().zip(found).filter(|(_, found)| found.is_err()).map(|(one, _)| one.name.as_str());
+    let unknown: Vec<&str> = unknown.collect();
+    let (mut going, mut staying) = (BTreeSet::new(), BTreeSet::new());
+    for (_, snapshots) in found.iter().flatten() {
+        let meant = |snapshot: &&Snapshot| options.label.is_none() || snapshot.note.label == options.label;
+        let count = snapshots.iter().filter(meant).count();
+        for (at, snapshot) in snapshots.iter().filter(meant).enumerate() {
+            let is_beyond = options.keep.is_some_and(|keep| count - at > keep as usize);
+            let is_old = oldest.is_some_and(|oldest| snapshot.id.time() < oldest);
+            let is_hidden = snapshot.note.together.iter().any(|name| unknown.contains(&name.as_str()));
+            let to = if (is_beyond || is_old) && !is_hidden { &mut going } else { &mut staying };
+            to.insert(snapshot.id.clone());
+        }
+    }
+    going.difference(&staying).cloned().collect()
+}
+
+async fn clear(
+    one: &Tracked,
+    settled: Vec<String>,
+    snapshots: Vec<Snapshot>,
+    going: &BTreeSet<SnapshotId>,
+    dry_run: bool,
+    context: &Context,
+) -> Result<GcOutcome> {
+    let (mut removed, mut kept) = (Vec::new(), 0);
+    for snapshot in snapshots {
+        if !going.contains(&snapshot.id) {
+            kept += 1;
             continue;
         }
         if !dry_run {
@@ -114,5 +154,5 @@ async fn clear(one: &Tracked, options: &GcOptions, context: &Context) -> Result<
         }
         removed.push(RemovedSnapshot { name: snapshot.note.name, id: snapshot.id });
     }
-    Ok(GcOutcome { database: one.name.clone(), kept: kept - removed.len(), removed, settled, dry_run })
+    Ok(GcOutcome { database: one.name.clone(), removed, kept, settled, dry_run })
 }

@@ -1,11 +1,13 @@
 //! Going back: all databases of a snapshot are prepared before the first of them is put back.
 
+use std::collections::VecDeque;
+
 use copal_core::{Context, RewindOptions};
 
 use super::sets::{self, Set};
 use super::tracked::{Tracked, of_one, on_each};
 use crate::outcome::{DatabaseNote, RewindOutcome};
-use crate::usecases::Copal;
+use crate::usecases::{Copal, blocking};
 use crate::{CopalError, ErrorKind, Result};
 
 /// Options of `rewind`.
@@ -27,7 +29,7 @@ impl Copal {
     pub async fn rewind(&self, request: RewindRequest, context: &Context) -> Result<RewindOutcome> {
         let tracked = self.tracked(&request.databases, context).await?;
         let sets = sets::known(&tracked, context).await?;
-        let set = sets::choose(&sets, request.snapshot.as_deref())?;
+        let set = sets::choose(&sets, request.snapshot.as_deref(), &tracked)?;
         let untouched = self.require_all(set, &tracked, !request.databases.is_empty())?;
         let parts: Vec<Tracked> = set.parts.iter().map(|(one, _)| one.clone()).collect();
         let options = parts.iter().map(|one| RewindOptions {
@@ -38,17 +40,29 @@ impl Copal {
         let prepared = on_each(&parts, options, context, |one, (options, id), context| {
             one.snapshots()?.prepare(&one.source, &id, options, context)
         });
-        let mut ready = Vec::new();
+        let (mut ready, mut failure) = (VecDeque::new(), None);
         for (one, prepared) in parts.iter().zip(prepared.await) {
-            ready.push((one, prepared.map_err(|error| one.blame(error, parts.len()))?));
+            match prepared {
+                Ok(rewind) => ready.push_back((one.clone(), rewind)),
+                Err(error) => failure = failure.or(Some(one.blame(error, parts.len()))),
+            }
         }
-        context.cancel.check()?;
+        failure = failure.or_else(|| context.cancel.check().err().map(CopalError::from));
         let (mut done, mut notes) = (Vec::new(), Vec::new());
-        for (one, rewind) in ready {
-            let rewound = of_one(one, context, move |_, context| rewind.finish(context)).await;
-            let rewound = rewound.map_err(|error| half_way(one, &done, &parts, error))?;
-            notes.extend(rewound.notes.into_iter().map(|note| DatabaseNote { database: one.name.clone(), note }));
-            done.push(one.name.as_str());
+        while let (None, Some((one, rewind))) = (&failure, ready.pop_front()) {
+            match of_one(&one, context, move |_, context| rewind.finish(context)).await {
+                Ok(rewound) => {
+                    let told = rewound.notes.into_iter();
+                    notes.extend(told.map(|note| DatabaseNote { database: one.name.clone(), note }));
+                    done.push(one.name);
+                }
+                Err(error) => failure = Some(half_way(&one, &done, &parts, error)),
+            }
+        }
+        if let Some(error) = failure {
+            // To drop what was prepared is work that blocks.
+            blocking(move || drop(ready)).await?;
+            return Err(error);
         }
         Ok(RewindOutcome { snapshot: set.summary(), untouched, notes })
     }
@@ -65,9 +79,10 @@ impl Copal {
             )
             .with_hint("see what it has: copal snaps"));
         }
-        let gone: Vec<String> = set.missing().into_iter().filter(|missing| others.contains(missing)).collect();
+        let gone = set.torn_from(tracked);
         if !are_named && !gone.is_empty() {
-            let message = format!("the snapshot {name:?} has lost its copy of {}", gone.join(", "));
+            let message =
+                format!("the snapshot {name:?} has no copy of {}, of which it was taken, too", gone.join(", "));
             return Err(CopalError::new(ErrorKind::NotFound, message)
                 .with_hint(format!("rewind the others alone: -d {}", set.databases().join(" -d "))));
         }
@@ -76,11 +91,12 @@ impl Copal {
 }
 
 /// The error of a database that could not be put back when others were already.
-fn half_way(one: &Tracked, done: &[&str], all: &[Tracked], error: CopalError) -> CopalError {
+fn half_way(one: &Tracked, done: &[String], all: &[Tracked], error: CopalError) -> CopalError {
     if done.is_empty() {
         return one.blame(error, all.len());
     }
-    let left: Vec<&str> = all.iter().map(|one| one.name.as_str()).filter(|name| !done.contains(name)).collect();
+    let left: Vec<&str> =
+        all.iter().map(|one| one.name.as_str()).filter(|name| !done.iter().any(|done| done == name)).collect();
     let message = format!("{} went back, {} did not: {error}", done.join(", "), left.join(", "));
     let hint = "the same command again puts all of them back";
     let hint = error.hint().map_or_else(|| hint.to_owned(), |first| format!("{first}; then {hint}"));

@@ -38,6 +38,14 @@ impl Set {
         together.iter().filter(|name| !self.databases().contains(&name.as_str())).cloned().collect()
     }
 
+    /// Those of `tracked` that were taken together with these, and of which no part was found: somebody removed it, or the
+    /// snapshot is being taken, or was when its process was killed.
+    pub(super) fn torn_from(&self, tracked: &[Tracked]) -> Vec<String> {
+        let mut missing = self.missing();
+        missing.retain(|name| tracked.iter().any(|one| one.name == *name));
+        missing
+    }
+
     /// What is told about it.
     pub(super) fn summary(&self) -> SnapshotSummary {
         let note = self.parts.first().map(|(_, snapshot)| snapshot.note.clone()).unwrap_or_default();
@@ -88,15 +96,16 @@ pub(super) fn group(parts: Vec<(Tracked, Snapshot)>) -> Vec<Set> {
     sets.into_iter().map(|(id, parts)| Set { id, parts }).collect()
 }
 
-/// The one that is meant: by its name, its id or the beginning of that; without any, the newest.
-pub(super) fn choose<'a>(sets: &'a [Set], wanted: Option<&str>) -> Result<&'a Set> {
+/// The one that is meant: by its id, its name or the beginning of its id; without any, the newest that has all its parts.
+pub(super) fn choose<'a>(sets: &'a [Set], wanted: Option<&str>, tracked: &[Tracked]) -> Result<&'a Set> {
     let Some(wanted) = wanted else {
-        return sets.last().ok_or_else(|| {
+        let whole = sets.iter().rev().find(|set| set.torn_from(tracked).is_empty());
+        return whole.or(sets.last()).ok_or_else(|| {
             CopalError::new(ErrorKind::NotFound, "there is no snapshot yet").with_hint("take one with: copal snap")
         });
     };
-    let named = sets.iter().rev().find(|set| set.name() == wanted || set.id.as_str() == wanted);
-    if let Some(set) = named {
+    let by_id = sets.iter().find(|set| set.id.as_str() == wanted);
+    if let Some(set) = by_id.or_else(|| sets.iter().rev().find(|set| set.name() == wanted)) {
         return Ok(set);
     }
     // `20261120-1530`: the shortest beginning that says a minute.
