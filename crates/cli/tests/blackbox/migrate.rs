@@ -103,7 +103,7 @@ fn a_database_that_does_not_exist_yet_is_no_hindrance() {
 fn an_interruption_is_the_commands_and_then_everything_is_put_back() {
     let home = tracked(10);
     // What it starts is told, too, and has ended when the database goes back.
-    let script = format!("{HALF}; touch half; sleep 60; sqlite3 app.db 'DELETE FROM item'");
+    let script = format!("{HALF}; touch half; sleep 20; sqlite3 app.db 'DELETE FROM item'");
     for signal in [Signal::INT, Signal::TERM] {
         let _ = std::fs::remove_file(home.path("half"));
         let mut command = home.command(&["migrate", "--", "sh", "-c", &script]);
