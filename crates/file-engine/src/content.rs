@@ -8,10 +8,9 @@ use copal_core::{AnyError, Content, Context, EngineResult, FileEntry, WriteAt};
 
 use crate::description::Found;
 use crate::folder::Folder;
+use crate::staging::PIECE;
 use crate::{FileEngine, io_failed};
 
-/// Bytes that are copied at a time.
-const RUN: usize = 1 << 20;
 /// The smallest that a page file may have; nobody asks.
 const PAGE: u32 = 4096;
 
@@ -63,7 +62,7 @@ impl Content for PlainFiles {
             return Ok(());
         }
         let file = File::open(path)?;
-        let mut buffer = vec![0; RUN];
+        let mut buffer = vec![0; PIECE];
         let mut at = 0;
         loop {
             context.cancel.check()?;
