@@ -2,7 +2,7 @@
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult};
 
-use super::locks::{backup_of, lock, operations_on, try_lock, unlock};
+use super::locks::{backup_of, lock, operations_on, spare_of, try_lock, unlock};
 use super::operation::{BACKED_UP, Operation, Place, allow, wait_for_spare};
 use crate::session::Session;
 
@@ -27,7 +27,7 @@ impl Opened {
         unlock(&mut server, &operations_on(&place.name))?;
         // Who connects to what is being copied waits without being told for what.
         wait_for_spare(&mut server, &place, snapshot)?;
-        unlock(&mut server, &super::locks::spare_of(snapshot))?;
+        unlock(&mut server, &spare_of(snapshot))?;
         let mut opened = Self { place, server, snapshot: snapshot.to_owned() };
         opened.server.run(&allow(snapshot, true))?;
         Ok(opened)
