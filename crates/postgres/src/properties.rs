@@ -25,6 +25,9 @@ pub(crate) struct Properties {
     locale: Option<String>,
     icu_rules: Option<String>,
     connection_limit: i64,
+    /// Whoever may create databases may copy it, and it cannot be dropped: not for a database that is being made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_template: bool,
     pub(crate) comment: Option<String>,
     /// Size in bytes, all files of it.
     pub(crate) bytes: u64,
@@ -67,6 +70,7 @@ impl Properties {
             "SELECT d.datname AS name, pg_catalog.pg_get_userbyid(d.datdba) AS owner, \
                pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype, \
                {provider} AS provider, {locale} AS locale, {rules} AS icu_rules, d.datconnlimit AS connection_limit, \
+               d.datistemplate AS is_template, \
                pg_catalog.shobj_description(d.oid, 'pg_database') AS comment, pg_catalog.pg_database_size(d.oid) AS bytes, \
                (SELECT coalesce(json_agg(json_build_object('role', r.rolname, 'text', t)), '[]') \
                   FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, \
@@ -147,6 +151,11 @@ impl Properties {
         statements.push(format!("ALTER DATABASE {database} OWNER TO {}", identifier(&self.owner)));
         statements
     }
+}
+
+/// The statement that makes a database a template, or none.
+pub(crate) fn set_template(database: &str, is_template: bool) -> String {
+    format!("ALTER DATABASE {} IS_TEMPLATE {is_template}", identifier(database))
 }
 
 /// A setting's value; lists are kept as lists.

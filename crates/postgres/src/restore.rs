@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::address::Address;
 use crate::engine::PostgresEngine;
 use crate::programs::Programs;
-use crate::properties::Properties;
+use crate::properties::{Properties, set_template};
 use crate::quote::{identifier, literal};
 use crate::session::Session;
 use crate::{PROPERTIES, capture};
@@ -97,10 +97,10 @@ pub(crate) fn restore(
         Ok(check) => check,
         Err(error) => return Err(target.give_up(&passing, error)),
     };
-    let comment = target.comment(&properties);
+    let then = target.then(&properties);
     let placed = match exists {
-        true => swap::swap(&target, &mut server, &passing, &comment, request.keep_old),
-        false => swap::name(&target, &mut server, &passing, &comment),
+        true => swap::swap(&target, &mut server, &passing, then, request.keep_old),
+        false => swap::name(&target, &mut server, &passing, &then),
     };
     match placed {
         Ok(note) => notes.extend(note),
@@ -151,14 +151,16 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// The comment that the database gets with its name: its own, but for one that is not there to stay.
-    fn comment(&self, properties: &Properties) -> String {
+    /// What the database gets with its name: its own comment, but for one that is not there to stay, and whether it is a template.
+    fn then(&self, properties: &Properties) -> Vec<String> {
         let comment = match is_passing(&self.name) {
             true => Some(UNFINISHED),
             false => properties.comment.as_deref(),
         };
         let comment = comment.map_or_else(|| "NULL".to_owned(), literal);
-        format!("COMMENT ON DATABASE {} IS {comment}", identifier(&self.name))
+        let mut then = vec![format!("COMMENT ON DATABASE {} IS {comment}", identifier(&self.name))];
+        then.extend((properties.is_template && !is_passing(&self.name)).then(|| set_template(&self.name, true)));
+        then
     }
 
     /// Removes what was restored so far; the error that led here is what counts.

@@ -17,6 +17,8 @@
 
 mod copying;
 mod kept;
+mod locks;
+mod opened;
 mod operation;
 mod rewind;
 mod schema_version;
@@ -34,7 +36,8 @@ use crate::engine::PostgresEngine;
 use crate::restore::{PASSING, drop_passing, is_named, passing_name};
 use crate::step::step;
 use kept::Kept;
-use operation::{Operation, Place, allow, comment, rename};
+use opened::Opened;
+use operation::{Operation, Place, comment, rename};
 
 /// Whether a database of this name is a snapshot.
 fn is_snapshot(name: &str) -> bool {
@@ -83,6 +86,9 @@ impl Snapshots for PostgresEngine {
     fn remove(&self, source: &Source, id: &SnapshotId, context: &Context) -> EngineResult<()> {
         let mut operation = Operation::begin(self, source, false, context)?;
         let database = operation.find(id)?.database;
+        if operation.is_backed_up(&database)? {
+            return Err(opened::is_backed_up(&operation.place, "wait for the backup's end, or stop it, and try again"));
+        }
         operation.wait_for_spare(&database)?;
         let (mut old, mut away) = (Vec::new(), Vec::new());
         for database in operation.find(id)?.spares.into_iter().chain([database]) {
@@ -113,19 +119,12 @@ impl Snapshots for PostgresEngine {
         sink: &mut dyn Sink,
         context: &Context,
     ) -> EngineResult<Capture> {
-        let mut operation = Operation::begin(self, source, false, context)?;
+        let operation = Operation::begin(self, source, false, context)?;
         let kept = operation.find(id)?;
-        operation.server.run(&allow(&kept.database, true))?;
+        let opened = Opened::open(operation, &kept.database)?;
         step("when the snapshot is open")?;
-        let snapshot = operation.place.address.with_database(&kept.database).source()?;
-        let captured = capture::capture_as(self, &snapshot, Some(kept.description.properties), sink, context);
-        let close = allow(&kept.database, false);
-        if !matches!(operation.server.try_run(&close), Ok(Ok(()))) {
-            // The session is lost, or its operation cancelled. If this fails too, the next call does it.
-            let server = self.connect_to_server(&operation.place.address, &Context::silent());
-            let _ = server.and_then(|mut server| server.run(&close));
-        }
-        captured
+        let snapshot = opened.place.address.with_database(&kept.database).source()?;
+        capture::capture_as(self, &snapshot, Some(kept.description.properties), sink, context)
     }
 
     fn restore(

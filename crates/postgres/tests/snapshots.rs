@@ -8,50 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::memory::MemoryBackup;
-use common::{backup, databases, engine, engine_for, restore, source};
+use common::snapshots::{ODD, count, request, rewind, settled, take, text};
+use common::{backup, databases, engine, engine_for, restore, source, told};
 use copal_core::{
-    CancelToken, Context, Engine, EngineError, EngineErrorKind, RewindOptions, Rewound, SnapshotId, SnapshotNote,
-    SnapshotRequest, Snapshots, Source, Taken,
+    CancelToken, Context, Engine, EngineError, EngineErrorKind, RewindOptions, SnapshotNote, Snapshots, Source,
 };
 use copal_postgres::PostgresEngine;
 use copal_postgres::testing::{Server, ServerOptions, differences, ident, literal};
-
-const ODD: &str = "It's \"odd\"/ü \\ $1 :x";
-
-fn text(error: &EngineError) -> String {
-    let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-    format!("{error}: {cause} ({})", error.hint.as_deref().unwrap_or_default())
-}
-
-fn request(n: u32, spare: bool) -> SnapshotRequest {
-    let id: SnapshotId = format!("20261121-1200{n:02}Z-7f3a").parse().unwrap();
-    let note =
-        SnapshotNote { name: format!("before {ODD} {n}"), label: Some("tests".into()), ..SnapshotNote::default() };
-    SnapshotRequest { id, note, spare }
-}
-
-fn take(engine: &PostgresEngine, source: &Source, n: u32, spare: bool) -> Result<Taken, EngineError> {
-    engine.take(source, &request(n, spare), &Context::silent())
-}
-
-fn rewind(engine: &PostgresEngine, source: &Source, n: u32, spare: bool) -> Result<Rewound, EngineError> {
-    let options = RewindOptions { spare, ..RewindOptions::default() };
-    let context = Context::silent();
-    engine.prepare(source, &request(n, false).id, options, &context).and_then(|prepared| prepared.finish(&context))
-}
-
-/// The databases, once all that goes on behind has ended.
-fn settled(server: &Server) -> String {
-    let busy = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-    while server.psql("template1", busy) != "0" {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    databases(server)
-}
-
-fn count(server: &Server, pattern: &str) -> String {
-    server.psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname ~ '^copal_{pattern}'"))
-}
 
 /// What belongs to a database as a database.
 fn properties(server: &Server, database: &str) -> String {
@@ -128,9 +91,11 @@ fn a_database_goes_back_with_all_that_belongs_to_it() {
         server.psql("postgres", &format!("DROP DATABASE {name}"));
         server.psql("postgres", "DROP ROLE app");
         assert_eq!(engine.list(&odd, &Context::silent()).unwrap().len(), 1);
-        let rewound = rewind(&engine, &odd, 1, false).unwrap();
-        assert_eq!(rewound.notes.len(), 2, "{rewound:?}");
-        assert!(rewound.notes.iter().all(|note| note.contains("\"app\"")), "{rewound:?}");
+        let (context, told) = told();
+        let id = request(1, false).id;
+        engine.prepare(&odd, &id, RewindOptions::default(), &context).unwrap().finish(&context).unwrap();
+        let warnings = told.warnings();
+        assert!(warnings.len() == 2 && warnings.iter().all(|text| text.contains("\"app\"")), "{warnings:?}");
         assert_eq!(differences(&server.pg_dump_text(ODD), &held), "");
         engine.remove(&odd, &request(1, false).id, &Context::silent()).unwrap();
         assert_eq!(settled(&server), format!("{ODD},postgres"));
@@ -576,24 +541,4 @@ fn a_snapshot_is_backed_up_and_a_backup_becomes_one() {
         assert_eq!(error.kind, EngineErrorKind::Corrupt);
         assert_eq!(settled(&server).matches("copal").count(), 1);
     });
-}
-
-#[test]
-fn the_database_called_postgres_is_one_as_any_other() {
-    let server = Server::start(15);
-    let (engine, postgres) = (engine(), source(&server, "postgres"));
-    server.psql("postgres", "CREATE TABLE a AS SELECT generate_series(1, 10) AS id");
-    take(&engine, &postgres, 1, true).unwrap();
-    settled(&server);
-    server.psql("postgres", "DROP TABLE a");
-    // What is prepared in one database is not taken for left by who works in another.
-    server.create_database("other");
-    let prepared =
-        engine.prepare(&postgres, &request(1, false).id, RewindOptions::default(), &Context::silent()).unwrap();
-    assert_eq!(engine.settle(&source(&server, "other"), false, &Context::silent()).unwrap(), Vec::<String>::new());
-    prepared.finish(&Context::silent()).unwrap();
-    settled(&server);
-    assert_eq!(server.psql("postgres", "SELECT count(*) FROM a"), "10");
-    engine.remove(&postgres, &request(1, false).id, &Context::silent()).unwrap();
-    assert_eq!(settled(&server), "other,postgres");
 }

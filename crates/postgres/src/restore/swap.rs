@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Target;
 use crate::others::{self, Ended};
+use crate::properties::set_template;
 use crate::quote::{identifier, literal};
 use crate::session::{Refusal, Session};
 use crate::step::step;
@@ -22,11 +23,11 @@ pub(super) fn name(
     target: &Target<'_>,
     server: &mut Session,
     passing: &str,
-    comment: &str,
+    then: &[String],
 ) -> EngineResult<Option<String>> {
     server.run("BEGIN")?;
     let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(passing), identifier(&target.name));
-    let named = server.run(&rename).and_then(|()| server.run(comment));
+    let named = server.run(&rename).and_then(|()| then.iter().try_for_each(|statement| server.run(statement)));
     if named.is_err() {
         // Its locks would be in the way of dropping what was restored; a session that is lost has none.
         let _ = server.try_run("ROLLBACK");
@@ -39,13 +40,15 @@ pub(super) fn swap(
     target: &Target<'_>,
     server: &mut Session,
     passing: &str,
-    comment: &str,
+    mut then: Vec<String>,
     keep_old: bool,
 ) -> EngineResult<Option<String>> {
     let old = old_name(&target.name);
+    // A template cannot be dropped.
+    then.extend((!keep_old).then(|| set_template(&old, false)));
     target.context.phase("swapping", None);
     let mut second = target.engine.connect_to_server(&target.address, target.context)?;
-    exchange(target, server, &mut second, passing, Some(&old), &[comment.to_owned()], &mut Ended::default())?;
+    exchange(target, server, &mut second, passing, Some(&old), &then, &mut Ended::default())?;
     after(target, server, &old, keep_old)
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::copying::Copying;
 use super::kept::{Description, Kept, KeptSnapshot, spare_comment};
+use super::locks::{backup_of, is_held, lock, operations_on, spare_of, try_lock};
 use crate::address::Address;
 use crate::engine::PostgresEngine;
 use crate::others::{self, Ended};
@@ -17,6 +18,8 @@ use crate::view::milliseconds;
 
 /// How often a copy is tried while others come in between.
 const TRIES: u32 = 3;
+/// Why a snapshot cannot be had for oneself.
+pub(super) const BACKED_UP: &str = "the snapshot is being backed up";
 
 /// The database in question.
 #[derive(Clone)]
@@ -100,7 +103,7 @@ impl Operation {
         let mut server = first?;
         let second = second.unwrap_or_else(|_| engine.connect_to_server(&place.address, context))?;
         // For locks of all kinds.
-        server.run(&format!("SET lock_timeout = {}", milliseconds(engine.lock_wait)))?;
+        server.run(&set_lock_timeout(engine))?;
         // A copy ends soon if nobody waits for it any more; servers before 14 finish it.
         let _ = server.try_run("SET client_connection_check_interval = '500ms'")?;
         let what = "another snapshot or rewind of this database is under way";
@@ -122,9 +125,11 @@ impl Operation {
                 self.notes.push(format!("dropped {orphan}, a spare copy of a snapshot that is gone"));
             }
         }
-        // As a backup of it that was killed has left it; one that is alive would have the lock.
+        // As a backup of it that was killed has left it; one that is alive has the lock.
         for open in self.kept.snapshots.iter().filter(|kept| kept.is_open && !dry_run) {
-            let _ = self.server.try_run(&allow(&open.database, false))?;
+            if !is_held(&mut self.server, &backup_of(&open.database))? {
+                let _ = self.server.try_run(&allow(&open.database, false))?;
+            }
         }
         Ok(())
     }
@@ -195,10 +200,21 @@ impl Operation {
         let snapshot = passing_name("snap");
         let place = self.place.clone();
         step("before the snapshot is complete")?;
-        let named = [rename(passing, &snapshot), allow(&snapshot, false), comment(&snapshot, &description.comment())];
-        self.transaction(&named).map_err(|error| {
-            // The answer to the commit may be what was lost.
-            give_up(&place, &snapshot, error)
+        let named = [
+            rename(passing, &snapshot),
+            allow(&snapshot, false),
+            // For the time when it is open: its owner and superusers only. Copies of it do not inherit that.
+            format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", identifier(&snapshot)),
+            comment(&snapshot, &description.comment()),
+        ];
+        self.transaction(&named).inspect_err(|_| {
+            // The answer to the commit may be what was lost; then it is a snapshot as any other.
+            if let Err(left) = drop_passing(&place.engine, &place.address, &snapshot) {
+                place.context.warn(format!(
+                    "{snapshot} could not be dropped ({left}); if it is there it is a complete snapshot, \
+                     which copal snaps lists and copal snaps remove drops"
+                ));
+            }
         })?;
         step("when the snapshot is complete")?;
         Ok(snapshot)
@@ -217,15 +233,25 @@ impl Operation {
 
     /// Waits for a spare copy of a snapshot that is being made, and looks again.
     pub(super) fn wait_for_spare(&mut self, snapshot: &str) -> EngineResult<()> {
-        let what = "a spare copy of the snapshot is being made";
-        lock(&mut self.server, &spare_of(snapshot), &self.place, what)?;
+        wait_for_spare(&mut self.server, &self.place, snapshot)?;
         self.kept = Kept::read(&mut self.server, &self.place.name)?;
         Ok(())
     }
 
+    /// Whether a snapshot is being backed up; no such backup begins before this operation ends.
+    pub(super) fn is_backed_up(&mut self, snapshot: &str) -> EngineResult<bool> {
+        is_held(&mut self.server, &backup_of(snapshot))
+    }
+
     /// Drops what was made so far; the error that led here is what counts.
     pub(super) fn give_up(&self, passing: &str, error: EngineError) -> EngineError {
-        give_up(&self.place, passing, error)
+        let place = &self.place;
+        // With a connection of its own: the other may be lost, or its operation cancelled.
+        if let Err(left) = drop_passing(&place.engine, &place.address, passing) {
+            let text = format!("{passing} could not be dropped ({left}); the next snapshot or rewind drops it");
+            place.context.warn(text);
+        }
+        error
     }
 
     /// What makes a spare copy of a snapshot: a rewind waits for it.
@@ -261,38 +287,21 @@ impl Operation {
     }
 }
 
-fn give_up(place: &Place, passing: &str, error: EngineError) -> EngineError {
-    // With a connection of its own: the other may be lost, or its operation cancelled.
-    if let Err(left) = drop_passing(&place.engine, &place.address, passing) {
-        let text = format!("{passing} could not be dropped ({left}); the next snapshot or rewind drops it");
-        place.context.warn(text);
+/// Waits for a spare copy of a snapshot that is being made, as long as that takes: a minute for some gigabytes. The session holds
+/// its lock then.
+pub(super) fn wait_for_spare(server: &mut Session, place: &Place, snapshot: &str) -> EngineResult<()> {
+    let name = spare_of(snapshot);
+    if try_lock(server, &name)? {
+        return Ok(());
     }
-    error
+    place.context.phase("waiting for the spare copy", None);
+    server.run("SET lock_timeout = 0")?;
+    lock(server, &name, place, "a spare copy of the snapshot is being made")?;
+    server.run(&set_lock_timeout(&place.engine))
 }
 
-/// What an operation on this database locks.
-fn operations_on(database: &str) -> String {
-    format!("copal operations on {database}")
-}
-
-/// What is locked while a spare copy of a snapshot is made.
-fn spare_of(snapshot: &str) -> String {
-    format!("copal spare of {snapshot}")
-}
-
-/// Waits for a lock until the session ends; who else has it is busy with `what`.
-fn lock(server: &mut Session, name: &str, place: &Place, what: &str) -> EngineResult<()> {
-    #[derive(Deserialize)]
-    struct Locked {}
-    let lock = format!("SELECT pg_catalog.pg_advisory_lock({})", lock_of(name));
-    match server.try_rows::<Locked>(&lock)? {
-        Ok(_) => Ok(()),
-        // lock_not_available
-        Err(refusal) if refusal.state == "55P03" => {
-            Err(place.busy(what, &refusal, "wait for its end, or raise lock_wait under [postgres]"))
-        }
-        Err(refusal) => Err(server.refused(&refusal)),
-    }
+fn set_lock_timeout(engine: &PostgresEngine) -> String {
+    format!("SET lock_timeout = {}", milliseconds(engine.lock_wait))
 }
 
 pub(super) fn rename(from: &str, to: &str) -> String {

@@ -4,10 +4,11 @@ use copal_core::{Context, EngineResult, Rewind, RewindOptions, Rewound, Snapshot
 
 use super::copying::Copying;
 use super::kept::Description;
+use super::opened;
 use super::operation::{Operation, Work, allow, comment, rename, spare_of_passing};
 use crate::engine::PostgresEngine;
 use crate::others::Ended;
-use crate::properties::Properties;
+use crate::properties::{Properties, set_template};
 use crate::quote::identifier;
 use crate::restore::{PASSING, hold, passing_name, swap};
 use crate::session::Session;
@@ -22,6 +23,7 @@ struct Prepared {
     /// The snapshot's database.
     snapshot: String,
     comment: Option<String>,
+    is_template: bool,
     exists: bool,
     /// Whether the working copy is a spare one if it is not used.
     keeps_spare: bool,
@@ -48,6 +50,14 @@ pub(super) fn prepare(
         operation.wait_for_spare(&kept.database)?;
         kept = operation.find(id)?;
     }
+    let is_backed_up = operation.is_backed_up(&kept.database)?;
+    if is_backed_up && kept.spares.is_empty() {
+        // A copy would end the backup's sessions.
+        return Err(opened::is_backed_up(
+            &place,
+            "wait for the backup's end; snapshots with a spare copy can go back meanwhile",
+        ));
+    }
     let Description { snapshot, properties, .. } = kept.description;
     let bytes = snapshot.bytes.unwrap_or_default();
     let copying = Copying::choose(&mut operation.server, &kept.database, bytes);
@@ -70,29 +80,34 @@ pub(super) fn prepare(
     let mut notes = std::mem::take(&mut operation.notes);
     let dressed = made.and_then(|()| {
         step("when the working copy is made")?;
-        dress(&mut operation.server, &properties, &passing, &mut notes)
+        dress(&mut operation.server, &properties, &passing, context)
     });
     dressed.map_err(|error| operation.give_up(&passing, error))?;
+    let mut next = copying.filter(|_| options.spare || is_free);
+    if is_backed_up && next.take().is_some() {
+        notes.push("no spare copy is made, since the snapshot is being backed up".to_owned());
+    }
     Ok(Box::new(Prepared {
         operation: Some(operation),
         passing,
         snapshot: kept.database,
         comment: properties.comment,
+        is_template: properties.is_template,
         exists,
         keeps_spare: is_spare || options.spare || is_free,
-        next: copying.filter(|_| options.spare || is_free),
+        next,
         notes,
     }))
 }
 
-/// Gives the working copy what the database had; what belongs to a role that is gone is left out, with a note.
-fn dress(server: &mut Session, properties: &Properties, passing: &str, notes: &mut Vec<String>) -> EngineResult<()> {
+/// Gives the working copy what the database had; what belongs to a role that is gone is left out, with a warning.
+fn dress(server: &mut Session, properties: &Properties, passing: &str, context: &Context) -> EngineResult<()> {
     for statement in properties.apply(passing) {
         match server.try_run(&statement)? {
             Ok(()) => {}
             // undefined_object: a role, or the setting of an extension that is gone.
             Err(refusal) if refusal.state == "42704" => {
-                notes.push(format!("left out, since {}: {statement}", refusal.message.trim()));
+                context.warn(format!("left out, since {}: {statement}", refusal.message.trim()));
             }
             Err(refusal) => return Err(server.refused(&refusal)),
         }
@@ -112,9 +127,11 @@ impl Rewind for Prepared {
                 None => format!("COMMENT ON DATABASE {} IS NULL", identifier(&place.name)),
             },
             allow(&place.name, true),
+            set_template(&place.name, self.is_template),
         ];
         if let Some(old) = &old {
-            then.extend([comment(old, PASSING), allow(old, false)]);
+            // A template cannot be dropped.
+            then.extend([comment(old, PASSING), allow(old, false), set_template(old, false)]);
         }
         let mut ended = Ended::default();
         let Operation { server, second, .. } = &mut operation;

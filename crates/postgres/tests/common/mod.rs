@@ -2,10 +2,12 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod memory;
+pub mod snapshots;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use copal_core::{CheckLevel, Context, Engine, EngineError, RestoreRequest, Restored, Source};
+use copal_core::{CheckLevel, Context, Engine, EngineError, Event, Progress, RestoreRequest, Restored, Source};
 use copal_postgres::PostgresEngine;
 use copal_postgres::testing::Server;
 use memory::MemoryBackup;
@@ -47,4 +49,32 @@ pub fn restore(
 
 pub fn databases(server: &Server) -> String {
     server.psql("postgres", "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE NOT datistemplate")
+}
+
+/// What an operation tells.
+#[derive(Default)]
+pub struct Told(Mutex<Vec<Event>>);
+
+impl Progress for Told {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Told {
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |event: &Event| if let Event::Warning(text) = event { Some(text.clone()) } else { None };
+        self.0.lock().unwrap().iter().filter_map(warning).collect()
+    }
+
+    pub fn phases(&self) -> Vec<String> {
+        let phase = |event: &Event| if let Event::Phase { name, .. } = event { Some(name.clone()) } else { None };
+        self.0.lock().unwrap().iter().filter_map(phase).collect()
+    }
+}
+
+/// A context, and what is told to it.
+pub fn told() -> (Context, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    (Context { progress: told.clone(), ..Context::silent() }, told)
 }
