@@ -133,7 +133,7 @@ fn without_options(path: &str) -> &str {
 /// Whether `key=value` carries a password. A percent-encoded key could spell one, so it counts as one.
 fn is_password(pair: &str) -> bool {
     let key = pair.split('=').next().unwrap_or(pair).trim().to_ascii_lowercase();
-    key.contains('%') || key.ends_with("password")
+    key.contains('%') || ["password", "passwd", "pwd"].iter().any(|name| key.ends_with(name))
 }
 
 /// A libpq keyword string (`host=db1 password='a b' dbname=shop`) without its passwords. Any other text stays as it is; what
@@ -224,6 +224,7 @@ mod tests {
             ("postgres://u@h/d?password=x", "postgres://u@h/d"),
             ("postgres://u:p%40q@h/d?a=1&password=x&sslpassword=y&b=2", "postgres://u@h/d?a=1&b=2"),
             ("postgres://h/d?pass%77ord=x", "postgres://h/d"),
+            ("mysql://u@h/d?passwd=x&a=1&PWD=y", "mysql://u@h/d?a=1"),
             ("postgres:host=db1 dbname=shop password=x", "postgres:host=db1 dbname=shop"),
             ("postgres:host=db1 password = 'a \\' b' dbname=shop", "postgres:host=db1 dbname=shop"),
             ("postgres:password=x dbname=a", "postgres:dbname=a"),

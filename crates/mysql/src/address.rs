@@ -8,6 +8,12 @@ use mysql_async::{Opts, OptsBuilder, SslOpts};
 /// Where servers put their socket, if nobody says it.
 const SOCKETS: [&str; 3] = ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
+// None of these quotes what was written: it may be a part of a password whose signs were not encoded.
+const WRONG_PORT: &str = "the port is not a number; write / ? : @ in a password as %2F %3F %3A %40";
+const WRONG_TLS: &str = "ssl-mode is DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY";
+const WRONG_PARAMETER: &str =
+    "a parameter is none that Copal knows; those are socket, user, password, database, ssl-mode and ssl-ca";
+
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tls {
@@ -59,7 +65,7 @@ impl Address {
             Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
             None => place.rsplit_once(':').unwrap_or((place, "")),
         };
-        let port = if port.is_empty() { 3306 } else { port.parse().map_err(|_| format!("{port:?} is not a port"))? };
+        let port = if port.is_empty() { 3306 } else { port.parse().map_err(|_| WRONG_PORT)? };
         let mut address = Self {
             database: decode(database)?,
             user: decode(user)?,
@@ -72,7 +78,7 @@ impl Address {
             shown: source.redacted(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} has no value"))?;
+            let (key, value) = pair.split_once('=').ok_or("a parameter has no value")?;
             address.take(key, decode(value)?)?;
         }
         if address.database.is_empty() {
@@ -93,7 +99,7 @@ impl Address {
     fn take(&mut self, key: &str, value: String) -> Result<(), String> {
         match key.replace('-', "_").as_str() {
             "socket" | "unix_socket" => self.socket = Some(PathBuf::from(value)),
-            "password" => self.password = Some(Secret::new(value)),
+            "password" | "passwd" | "pwd" => self.password = Some(Secret::new(value)),
             "user" => self.user = value,
             "database" | "db" => self.database = value,
             "ssl_ca" => self.authority = Some(PathBuf::from(value)),
@@ -104,13 +110,13 @@ impl Address {
                     "required" | "require" | "true" | "1" | "skip_verify" => Tls::Required,
                     "verify_ca" => Tls::VerifyAuthority,
                     "verify_identity" | "verify_full" => Tls::VerifyHost,
-                    _ => return Err(format!("{value:?} is no way to use TLS")),
+                    _ => return Err(WRONG_TLS.to_owned()),
                 }
             }
             // Of drivers, not of connections.
             "charset" | "collation" | "autocommit" | "local_infile" | "binary_prefix" | "use_unicode" => {}
             _ if key.starts_with("pool") || key.contains("timeout") => {}
-            _ => return Err(format!("{key:?} is not a parameter of a connection that Copal knows")),
+            _ => return Err(WRONG_PARAMETER.to_owned()),
         }
         Ok(())
     }
@@ -221,5 +227,16 @@ mod tests {
             let error = Address::of(&Source::parse(text).unwrap()).unwrap_err();
             assert!(!format!("{error:?} {error}").contains("s3cret"), "{error:?}");
         }
+        for (text, words) in [
+            ("mysql://root:s3cret/x@h/d", "the port is not a number; write / ? : @"),
+            ("mysql://u:s3?cret@h/d", "the port is not a number"),
+            ("mysql://u@h/d?s3cret", "a parameter has no value"),
+            ("mysql://u@h/d?ssl=s3cret", "ssl-mode is"),
+            ("mysql://u@h/d?a-s3cret=x", "a parameter is none that Copal knows"),
+        ] {
+            let error = Address::parse(&Source::parse(text).unwrap()).unwrap_err();
+            assert!(error.contains(words) && !error.contains("s3") && !error.contains("cret"), "{error}");
+        }
+        assert_eq!(of("mysql://u@h/d?passwd=s3cret").password.unwrap().reveal(), "s3cret");
     }
 }

@@ -13,7 +13,8 @@
 //! |---|---|
 //! | a snapshot without its row in `copal_snapshot`; a spare copy without its row, or whose snapshot is gone | drops it: it was being made or removed |
 //! | a working schema without a plan in `copal_rewind` | drops it: the database was not touched |
-//! | a working schema with a plan: triggers and views of the database may be gone already | goes on: renames, then as below |
+//! | a working schema with a plan, and nothing in the aside schema: triggers and views of the database may be gone already | undoes: puts these back, drops the working schema (a spare copy stays one). What was written since then is kept |
+//! | the same, but tables in the aside schema: a server without atomic RENAME TABLE died | goes on: renames the rest, then as below |
 //! | an aside schema with the plan, which the renaming itself has put there: the tables are the snapshot's, and perhaps not yet all views, routines, triggers and events | makes these, then drops the aside schema |
 //! | an aside schema without a plan, and no working schema with one | drops it: it was being dropped |
 

@@ -9,21 +9,27 @@ use crate::quote::{identifier, literal, table};
 use crate::session::Session;
 
 /// Makes the objects and options of a database what they were; what is so already stays untouched, with the grants on it.
-/// What the server refuses is told and left out, so that the rest is done.
-pub(crate) fn put(session: &mut Session, database: &str, wanted: &Schema, notes: &mut Vec<String>) -> EngineResult<()> {
+/// What the server refuses is left out, so that the rest is done, and returned in words.
+pub(crate) fn put(
+    session: &mut Session,
+    database: &str,
+    wanted: &Schema,
+    notes: &mut Vec<String>,
+) -> EngineResult<Vec<String>> {
     // Objects remember the options of their database.
     if Schema::bare(session, database)?.is_some_and(|bare| bare.options() != wanted.options()) {
         let alter = format!("ALTER DATABASE {} {}", identifier(database), wanted.options());
         insist(session, database, &alter, notes)?;
     }
     // Triggers first: without them, what clients write now would not be what it should be.
-    make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
-    let Some(now) = Schema::read(session, database)? else { return Ok(()) };
+    let mut refused = make_all(session, database, wanted.of_kind("TRIGGER"), notes)?;
+    let Some(now) = Schema::read(session, database)? else { return Ok(refused) };
     for object in &now.objects {
         if !wanted.objects.iter().any(|other| (&other.kind, &other.name) == (&object.kind, &object.name)) {
             let statement = drop_statement(database, object);
             if let Err(refusal) = try_to_insist(session, database, &statement, notes)? {
-                told(object, &refusal, notes);
+                let kind = object.kind.to_lowercase();
+                refused.push(format!("the {kind} {:?} is left: {}", object.name, refusal.message));
             }
         }
     }
@@ -32,19 +38,19 @@ pub(crate) fn put(session: &mut Session, database: &str, wanted: &Schema, notes:
     };
     // Views may use functions, and packages have bodies after them.
     for kind in ["PROCEDURE", "FUNCTION", "PACKAGE", "VIEW", "EVENT"] {
-        make_all(session, database, missing(kind), notes)?;
+        refused.extend(make_all(session, database, missing(kind), notes)?);
     }
     session.run("SET time_zone = @@global.time_zone")?;
-    Ok(())
+    Ok(refused)
 }
 
-/// Makes objects in any order in which they can be made: views may need each other.
+/// Makes objects in any order in which they can be made: views may need each other. What the server refuses is returned in words.
 pub(crate) fn make_all<'a>(
     session: &mut Session,
     database: &str,
     objects: impl Iterator<Item = &'a Object>,
     notes: &mut Vec<String>,
-) -> EngineResult<()> {
+) -> EngineResult<Vec<String>> {
     let mut left: Vec<_> = objects.collect();
     loop {
         let mut refused = Vec::new();
@@ -54,19 +60,17 @@ pub(crate) fn make_all<'a>(
             }
         }
         if refused.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if refused.len() == left.len() {
-            refused.iter().for_each(|(object, refusal)| told(object, refusal, notes));
-            return Ok(());
+            return Ok(refused.iter().map(|(object, refusal)| told(object, refusal)).collect());
         }
         left = refused.into_iter().map(|(object, _)| object).collect();
     }
 }
 
-fn told(object: &Object, refusal: &Refusal, notes: &mut Vec<String>) {
-    let kind = object.kind.to_lowercase();
-    notes.push(format!("the {kind} {:?} could not be put back: {}", object.name, refusal.message));
+fn told(object: &Object, refusal: &Refusal) -> String {
+    format!("the {} {:?} could not be put back: {}", object.kind.to_lowercase(), object.name, refusal.message)
 }
 
 /// Makes one object in the settings that it was made in.

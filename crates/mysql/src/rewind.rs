@@ -1,7 +1,8 @@
 //! Rewinds: another copy of the snapshot, and one RENAME TABLE that puts it in the place of what is there.
 //!
 //! The table with the plan goes the same way as the database's own tables, in the same statement: in the working schema it says
-//! that the renaming is still to come, in the aside schema that it is done. Whoever finds it does the rest ([`advance`]).
+//! that the renaming is still to come, in the aside schema that it is done. Whoever finds it undoes or finishes the rewind
+//! ([`Plan::advance`]).
 
 use copal_core::{Context, EngineError, EngineErrorKind, EngineResult, Rewind, RewindOptions, Rewound, SnapshotId};
 use serde::{Deserialize, Serialize};
@@ -149,12 +150,18 @@ impl Rewind for Prepared {
         let session = &mut self.held.session;
         step("before the plan")?;
         plan.write(session)?;
-        if let Err(error) = step("plan written").and_then(|()| plan.rename(session, &mut notes)) {
+        if let Err(error) = step("plan written").and_then(|()| plan.rename(session, &mut notes, context)) {
             // A new session: the other may be the one that failed, or was told to stop.
             let undone = Session::open(&self.address, &Context::silent()).and_then(|mut session| {
-                let is_renamed = plan.is_renamed(&mut session)?;
-                if is_renamed { Ok(false) } else { plan.undo(&mut session).map(|()| true) }
+                if plan.is_begun(&mut session)? {
+                    return Ok(false);
+                }
+                plan.undo(&mut session, &mut notes)?;
+                plan.drop_new_database(&mut session).map(|()| true)
             });
+            if let Err(error) = &undone {
+                context.warn(format!("{error}; the next command for the database tries again"));
+            }
             if !undone.is_ok_and(|is_undone| is_undone) {
                 // The next call goes on with it.
                 self.is_finished = true;
@@ -162,7 +169,7 @@ impl Rewind for Prepared {
             return Err(error);
         }
         self.is_finished = true;
-        plan.complete(&mut self.held.session, &mut notes)?;
+        plan.complete(&mut self.held.session, &mut notes, context)?;
         if self.options.spare
             && let Err(error) = self.spare(context)
         {
@@ -181,7 +188,7 @@ impl Drop for Prepared {
 }
 
 impl Plan {
-    /// Makes the plan durable: from now on the next call goes on with it.
+    /// Makes the plan durable: from now on the next call undoes or finishes it.
     fn write(&self, session: &mut Session) -> EngineResult<()> {
         let place = table(&self.working, REWIND);
         session.run(&format!("DROP TABLE IF EXISTS {place}"))?;
@@ -203,12 +210,26 @@ impl Plan {
         }
     }
 
-    /// Goes on where an earlier process was killed.
-    pub(crate) fn advance(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
-        if !self.is_renamed(session)? {
-            self.rename(session, notes)?;
+    /// Puts right what an earlier process was killed in: undone before the renaming, since clients have written to the database
+    /// since then; finished after it.
+    pub(crate) fn advance(
+        &self,
+        session: &mut Session,
+        notes: &mut Vec<String>,
+        context: &Context,
+    ) -> EngineResult<()> {
+        if !self.is_begun(session)? {
+            return self.undo(session, notes);
         }
-        self.complete(session, notes)
+        if !self.is_renamed(session)? {
+            self.rename(session, notes, context)?;
+        }
+        self.complete(session, notes, context)
+    }
+
+    /// Whether tables were put aside: perhaps not all, if a server without atomic renaming died; then there is only one way.
+    pub(crate) fn is_begun(&self, session: &mut Session) -> EngineResult<bool> {
+        Ok(!tables_of(session, &self.aside)?.is_empty())
     }
 
     fn is_renamed(&self, session: &mut Session) -> EngineResult<bool> {
@@ -216,7 +237,7 @@ impl Plan {
     }
 
     /// Puts the tables of the working schema in the place of the database's, all in one statement.
-    fn rename(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
+    fn rename(&self, session: &mut Session, notes: &mut Vec<String>, context: &Context) -> EngineResult<()> {
         let database = &self.of;
         let options = self.wanted.options();
         for name in [database, &self.aside] {
@@ -228,9 +249,10 @@ impl Plan {
         }
         step("aside schema made")?;
         self.add_outward_keys(session)?;
-        // Tables with triggers cannot leave their schema. What is written meanwhile goes aside.
+        // Tables with triggers cannot leave their schema. What is written meanwhile goes aside. The last of a table first, so that
+        // those that are put back if this is undone stand where they stood.
         let triggers = format!(
-            "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = {}",
+            "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = {} ORDER BY action_order DESC",
             literal(database)
         );
         for name in session.texts(&triggers)? {
@@ -245,16 +267,30 @@ impl Plan {
             }
         }
         let mut moves = Vec::new();
+        let ready = tables_of(session, &self.working)?;
+        let is_wanted = |name: &String| self.wanted.tables.iter().any(|table| table.name == *name);
         for name in tables_of(session, database)? {
-            moves.push(format!("{} TO {}", table(database, &name), table(&self.aside, &name)));
+            // What is wanted and not ready is there already: a server without atomic renaming died in between.
+            if ready.contains(&name) || !is_wanted(&name) {
+                moves.push(format!("{} TO {}", table(database, &name), table(&self.aside, &name)));
+            }
         }
-        for name in tables_of(session, &self.working)?.iter().filter(|name| *name != REWIND && *name != SPARE) {
+        for name in ready.iter().filter(|name| *name != REWIND && *name != SPARE) {
             moves.push(format!("{} TO {}", table(&self.working, name), table(database, name)));
         }
         // Last: if a server without atomic renaming dies in between, the plan is still where it says so.
         moves.push(format!("{} TO {}", table(&self.working, REWIND), table(&self.aside, REWIND)));
         step("before the renaming")?;
-        insist(session, database, &format!("RENAME TABLE {}", moves.join(", ")), notes)
+        insist(session, database, &format!("RENAME TABLE {}", moves.join(", ")), notes)?;
+        let mut late = tables_of(session, database)?;
+        late.retain(|name| !is_wanted(name));
+        if !late.is_empty() {
+            let names = late.join(", ");
+            context.warn(format!(
+                "tables were made at the moment of the rewind, and are left beside the snapshot's: {names}"
+            ));
+        }
+        Ok(())
     }
 
     /// Foreign keys to other databases: not before, so that the copy keeps nobody from anything.
@@ -277,9 +313,11 @@ impl Plan {
     }
 
     /// Makes the rest as it was, after the renaming, and drops what was there.
-    fn complete(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
+    fn complete(&self, session: &mut Session, notes: &mut Vec<String>, context: &Context) -> EngineResult<()> {
         step("renamed")?;
-        objects::put(session, &self.of, &self.wanted, notes)?;
+        for refused in objects::put(session, &self.of, &self.wanted, notes)? {
+            context.warn(refused);
+        }
         step("objects put")?;
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(&self.working)))?;
         step("working schema dropped")?;
@@ -287,24 +325,49 @@ impl Plan {
         step("aside schema dropped")
     }
 
-    /// Before the renaming: the database as it was, and no plan.
-    fn undo(&self, session: &mut Session) -> EngineResult<()> {
-        let there = |kind: &str| {
-            format!("SELECT {kind}_name FROM information_schema.{kind}s WHERE {kind}_schema = {}", literal(&self.of))
-        };
-        let mut known = session.texts(&there("trigger"))?;
-        known.extend(session.texts(&there("table"))?);
-        let missing = self.before.iter().filter(|object| !known.contains(&object.name));
-        let mut refused = Vec::new();
-        objects::make_all(session, &self.of, missing, &mut refused)?;
-        if let Some(refused) = refused.pop() {
-            return Err(EngineError::new(EngineErrorKind::Other, refused));
-        }
-        if self.is_new && known.is_empty() {
-            session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(&self.of)))?;
+    /// Before the renaming: the database as it is now, with what was dropped of it, and no plan.
+    fn undo(&self, session: &mut Session, notes: &mut Vec<String>) -> EngineResult<()> {
+        let missing = self.missing(session)?;
+        let refused = objects::make_all(session, &self.of, missing.into_iter(), notes)?;
+        step("dropped objects put back")?;
+        // The plan has their texts: it stays until they are there.
+        let missing = self.missing(session)?;
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(|o| format!("{} {:?}", o.kind.to_lowercase(), o.name)).collect();
+            let names = names.join(", ");
+            let message = format!("a rewind of the database {:?} cannot be undone: {names} is missing", self.of);
+            return Err(EngineError::new(EngineErrorKind::Other, message)
+                .hint(format!("make it by hand and try again; its text is in {}", table(&self.working, REWIND)))
+                .because(refused.join("; ")));
         }
         session.run(&format!("DELETE FROM {}", table(&self.working, REWIND)))?;
+        step("plan deleted")?;
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(&self.aside)))
+    }
+
+    /// What was dropped before the renaming and is not there, nor anything else of its name.
+    fn missing(&self, session: &mut Session) -> EngineResult<Vec<&Object>> {
+        if Schema::bare(session, &self.of)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut names = |kind: &str| {
+            let of = literal(&self.of);
+            session.texts(&format!("SELECT {kind}_name FROM information_schema.{kind}s WHERE {kind}_schema = {of}"))
+        };
+        let (triggers, tables) = (names("trigger")?, names("table")?);
+        // A trigger went with its table.
+        let is_needed = |o: &Object| o.table.as_ref().is_none_or(|table| tables.contains(table));
+        let is_there = |o: &Object| if o.kind == "TRIGGER" { &triggers } else { &tables }.contains(&o.name);
+        Ok(self.before.iter().filter(|object| is_needed(object) && !is_there(object)).collect())
+    }
+
+    /// Drops the database if the rewind has made it, and nothing is in it.
+    fn drop_new_database(&self, session: &mut Session) -> EngineResult<()> {
+        let now = if self.is_new { Schema::read(session, &self.of)? } else { None };
+        if now.is_some_and(|now| now.tables.is_empty() && now.objects.is_empty()) {
+            session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(&self.of)))?;
+        }
+        Ok(())
     }
 }
 

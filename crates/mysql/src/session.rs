@@ -43,7 +43,8 @@ const SETTINGS_OF_SOME: [&str; 10] = [
 /// An open connection; ends when it is dropped.
 pub(crate) struct Session {
     connection: Option<Conn>,
-    runtime: Runtime,
+    /// There until the session is dropped.
+    runtime: Option<Runtime>,
     options: Opts,
     context: Context,
     place: String,
@@ -65,7 +66,7 @@ impl Session {
             let tried = runtime.block_on(async { tokio::time::timeout(PATIENCE, Conn::new(options.clone())).await });
             let refusal = match tried {
                 Ok(Ok(connection)) => {
-                    let connection = Some(connection);
+                    let (connection, runtime) = (Some(connection), Some(runtime));
                     let version = String::new();
                     let mut session = Self { connection, runtime, options, context: context.clone(), place, version };
                     session.set_up()?;
@@ -148,9 +149,11 @@ impl Session {
 
     /// Rows of a query; the caller looks at a refusal.
     pub(crate) fn ask(&mut self, query: &str) -> EngineResult<Result<Vec<Row>, Refusal>> {
-        let Some(connection) = self.connection.as_mut() else { return Err(Cancelled.into()) };
+        let (Some(connection), Some(runtime)) = (self.connection.as_mut(), &self.runtime) else {
+            return Err(Cancelled.into());
+        };
         let context = &self.context;
-        let answer = self.runtime.block_on(async {
+        let answer = runtime.block_on(async {
             let asked = connection.query::<mysql_async::Row, _>(query);
             let mut asked = std::pin::pin!(asked);
             loop {
@@ -173,9 +176,9 @@ impl Session {
 
     /// Ends the connection with what it does, which a server else finishes though nobody waits for it.
     fn abandon(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let (Some(connection), Some(runtime)) = (self.connection.take(), &self.runtime) else { return };
         let (id, options) = (connection.id(), self.options.clone());
-        self.runtime.block_on(async {
+        runtime.block_on(async {
             let kill = async {
                 let mut other = Conn::new(options).await?;
                 other.query_drop(format!("KILL {id}")).await?;
@@ -189,11 +192,17 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The server gives up locks when it has heard this; a dropped socket it may notice later.
-        if let Some(connection) = self.connection.take() {
-            let goodbye = async { tokio::time::timeout(TICK * 40, connection.disconnect()).await };
-            let _ = self.runtime.block_on(goodbye);
-        }
+        let (connection, Some(runtime)) = (self.connection.take(), self.runtime.take()) else { return };
+        let goodbye = move || {
+            // The server gives up locks when it has heard this; a dropped socket it may notice later.
+            if let Some(connection) = connection {
+                let goodbye = async { tokio::time::timeout(TICK * 40, connection.disconnect()).await };
+                let _ = runtime.block_on(goodbye);
+            }
+            drop(runtime);
+        };
+        // On a thread of its own: in an async function, neither may a runtime wait nor be dropped.
+        let _ = std::thread::spawn(goodbye).join();
     }
 }
 

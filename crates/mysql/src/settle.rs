@@ -1,6 +1,6 @@
-//! What killed processes left: finished or dropped. The table in `lib.rs` says which.
+//! What killed processes left: finished, undone or dropped. The table in `lib.rs` says which.
 
-use copal_core::EngineResult;
+use copal_core::{Context, EngineErrorKind, EngineResult};
 
 use crate::names::{Kind, SNAPSHOT, SPARE};
 use crate::quote::{identifier, literal, table};
@@ -9,21 +9,48 @@ use crate::session::Session;
 use crate::step::step;
 use crate::stored::with_table;
 
-/// Finishes and drops, or only says so. The caller holds the database's lock.
-pub(crate) fn settle(session: &mut Session, database: &str, key: &str, dry_run: bool) -> EngineResult<Vec<String>> {
+/// Finishes, undoes and drops, or only says so. The caller holds the database's lock.
+pub(crate) fn settle(
+    session: &mut Session,
+    database: &str,
+    key: &str,
+    dry_run: bool,
+    context: &Context,
+) -> EngineResult<Vec<String>> {
     let mut notes = Vec::new();
-    let mut left = Vec::new();
-    for kind in [Kind::Aside, Kind::Working, Kind::Spare] {
+    let (mut left, mut others) = (Vec::new(), Vec::new());
+    // What is aside last: a plan in another schema may be about it.
+    for kind in [Kind::Working, Kind::Spare, Kind::Aside] {
         for schema in kind.all(session, key)? {
-            match Plan::find(session, &schema)? {
-                Some(plan) if plan.of != database => {}
+            let plan = match Plan::find(session, &schema) {
+                Err(error) if error.kind == EngineErrorKind::Corrupt => {
+                    context.warn(format!("{schema} is left alone: {error}"));
+                    others.push(Kind::Aside.beside(&schema));
+                    continue;
+                }
+                found => found?,
+            };
+            match plan {
+                // Of a database whose name has the same hash.
+                Some(plan) if plan.of != database => others.push(Kind::Aside.beside(&schema)),
                 Some(plan) => {
                     end_statements(session, &schema, dry_run)?;
-                    notes.push(format!("finished a rewind of the database {database:?} that was interrupted"));
+                    let is_begun = plan.is_begun(session)?;
+                    let done = match (is_begun, dry_run) {
+                        (true, false) => "finished",
+                        (true, true) => "would finish",
+                        (false, false) => "undid",
+                        (false, true) => "would undo",
+                    };
+                    notes.push(format!("{done} a rewind of the database {database:?} that was interrupted"));
                     if !dry_run {
-                        plan.advance(session, &mut notes)?;
+                        plan.advance(session, &mut notes, context)?;
+                    }
+                    if !is_begun {
+                        left.push((kind, schema));
                     }
                 }
+                None if others.contains(&schema) => {}
                 None => left.push((kind, schema)),
             }
         }
@@ -58,7 +85,8 @@ pub(crate) fn settle(session: &mut Session, database: &str, key: &str, dry_run: 
             Kind::Working => "a copy for a rewind that did not take place",
             Kind::Aside => "what a rewind had put aside",
         };
-        notes.push(format!("dropped {schema}: {what}"));
+        let done = if dry_run { "would drop" } else { "dropped" };
+        notes.push(format!("{done} {schema}: {what}"));
     }
     Ok(notes)
 }

@@ -53,7 +53,7 @@ impl Held {
     /// Takes the lock of a database, and puts right what killed processes left.
     fn new(engine: &MysqlEngine, address: &Address, context: &Context) -> EngineResult<Self> {
         let mut held = Self::locked(engine, address, context)?;
-        held.notes = settle(&mut held.session, &held.database, &held.key, false)?;
+        held.notes = settle(&mut held.session, &held.database, &held.key, false, context)?;
         Ok(held)
     }
 
@@ -148,22 +148,26 @@ impl Snapshots for MysqlEngine {
 
     fn settle(&self, source: &Source, dry_run: bool, context: &Context) -> EngineResult<Vec<String>> {
         let mut held = Held::locked(self, &Address::of(source)?, context)?;
-        settle(&mut held.session, &held.database, &held.key, dry_run)
+        settle(&mut held.session, &held.database, &held.key, dry_run, context)
     }
 }
 
 /// Drops what a call had begun. A full disk has room again when the server has undone what filled it; what cannot be dropped
 /// even then, the next call drops.
 pub(crate) fn drop_after_failure(address: &Address, name: &str) {
-    for _ in 0..10 {
-        // A new session: the other may be the one that failed.
-        let dropped =
-            Session::open(address, &Context::silent()).and_then(|mut session| drop_schema(&mut session, name));
-        if dropped.is_ok() {
-            return;
+    let try_to_drop = || {
+        for _ in 0..10 {
+            // A new session: the other may be the one that failed.
+            let dropped =
+                Session::open(address, &Context::silent()).and_then(|mut session| drop_schema(&mut session, name));
+            if dropped.is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(300));
         }
-        std::thread::sleep(Duration::from_millis(300));
-    }
+    };
+    // On a thread of its own: the caller may be dropped where nothing may wait, such as in an async function.
+    std::thread::scope(|scope| drop(scope.spawn(try_to_drop).join()));
 }
 
 fn drop_schema(session: &mut Session, name: &str) -> EngineResult<()> {

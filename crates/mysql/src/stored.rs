@@ -67,8 +67,8 @@ impl Stored {
             let query = parts.collect::<Vec<_>>().join(" UNION ALL ");
             let rows = match session.ask(&query)? {
                 Ok(rows) => rows,
-                // One was removed meanwhile: ask each.
-                Err(refusal) if refusal.is_absence() => {
+                // One was removed meanwhile, or has other columns: ask each.
+                Err(refusal) if refusal.is_absence() || refusal.is_change() => {
                     let mut rows = Vec::new();
                     for part in query.split(" UNION ALL ") {
                         rows.extend(session.ask(part)?.unwrap_or_default());
@@ -79,7 +79,14 @@ impl Stored {
             };
             for row in rows {
                 let [Some(schema), Some(used), Some(text)] = row.as_slice() else { continue };
-                let mut stored: Self = from_json(text, schema)?;
+                let mut stored: Self = match from_json(text, schema) {
+                    Ok(stored) => stored,
+                    Err(error) => {
+                        let cause = error.source.as_ref().map(ToString::to_string);
+                        tracing::warn!(schema, %error, cause, "a snapshot's description cannot be read");
+                        continue;
+                    }
+                };
                 if stored.of == database {
                     stored.schema.clone_from(schema);
                     stored.snapshot.used_bytes = used.parse().ok();

@@ -6,15 +6,40 @@ mod refusals;
 mod torture;
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use copal_core::{
-    Context, EngineResult, RewindOptions, Rewound, SnapshotId, SnapshotNote, SnapshotRequest, Snapshots as _, Source,
-    Taken,
+    Context, EngineResult, Event, Progress, RewindOptions, Rewound, SnapshotId, SnapshotNote, SnapshotRequest,
+    Snapshots as _, Source, Taken,
 };
 
 use crate::MysqlEngine;
 use crate::testing::Server;
+
+/// Keeps warnings.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Progress for Warnings {
+    fn event(&self, event: Event) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+}
+
+impl Warnings {
+    fn told(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A context, and what it is warned of.
+fn listening() -> (Context, Arc<Warnings>) {
+    let warnings = Arc::new(Warnings::default());
+    (Context { progress: warnings.clone(), ..Context::silent() }, warnings)
+}
 
 fn engine() -> MysqlEngine {
     MysqlEngine { lock_wait: Duration::from_secs(20) }

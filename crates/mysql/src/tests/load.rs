@@ -136,7 +136,7 @@ fn tables_altered_meanwhile_are_noticed() {
     });
 }
 
-fn holder(server: &Server, sql: &str) -> Child {
+pub(super) fn holder(server: &Server, sql: &str) -> Child {
     let mut child =
         server.command("d").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(sql.as_bytes()).unwrap();
@@ -171,6 +171,30 @@ fn long_transactions_are_ended_and_named() {
 }
 
 #[test]
+fn a_table_made_at_the_moment_of_a_rewind_is_told() {
+    let server = Server::start();
+    make(&server);
+    let url = server.url("d");
+    take(&url, 1).unwrap();
+    let prepared = engine().prepare(&source(&url), &id(1), RewindOptions::default(), &Context::silent()).unwrap();
+    let mut open = holder(&server, "BEGIN; SELECT * FROM a;\n");
+    let (context, warnings) = listening();
+    std::thread::scope(|scope| {
+        let finished = scope.spawn(|| prepared.finish(&context).unwrap());
+        let renaming = "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'RENAME TABLE%'";
+        while server.sql("", renaming) == "0" {
+            assert!(!finished.is_finished(), "nobody was waited for");
+        }
+        server.sql("", "CREATE TABLE d.late (id INT)");
+    });
+    assert_eq!(warnings.told().len(), 1);
+    assert!(warnings.told()[0].contains("late"), "{:?}", warnings.told());
+    assert_eq!(server.sql("d", "SHOW TABLES"), "a\nab\nb\nlate");
+    drop(open.stdin.take());
+    open.wait().unwrap();
+}
+
+#[test]
 fn two_at_once_wait_for_each_other() {
     let server = Server::start();
     make(&server);
@@ -194,7 +218,9 @@ fn two_at_once_wait_for_each_other() {
         error.kind == EngineErrorKind::Busy && error.message.contains("\"d\"") && error.hint.is_some(),
         "{error:?}"
     );
-    drop(prepared);
+    // As an async program drops it whose call was cancelled.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { drop(prepared) });
     assert_eq!(ours(&server).len(), 3, "what was prepared and not finished is gone");
     impatient.take(&source(&url), &request(9), &Context::silent()).unwrap();
 }

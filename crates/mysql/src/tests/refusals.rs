@@ -92,6 +92,59 @@ fn missing_privileges_are_named_and_those_that_are_told_suffice() {
 }
 
 #[test]
+fn what_cannot_be_put_back_is_a_warning() {
+    let server = Server::start();
+    server.sql("", "CREATE DATABASE d; CREATE DATABASE e; CREATE TABLE e.x (id INT); CREATE TABLE d.t (id INT)");
+    server.sql("d", "CREATE VIEW v AS SELECT * FROM e.x; CREATE VIEW w AS SELECT * FROM t");
+    let url = server.url("d");
+    take(&url, 1).unwrap();
+    server.sql("d", "DROP VIEW v; DROP VIEW w; DROP DATABASE e");
+    let (context, warnings) = listening();
+    let prepared = engine().prepare(&source(&url), &id(1), RewindOptions::default(), &context).unwrap();
+    let notes = prepared.finish(&context).unwrap().notes;
+    let told = warnings.told();
+    assert!(notes.is_empty() && told.len() == 1, "{notes:?} {told:?}");
+    assert!(told[0].starts_with("the view \"v\" could not be put back: "), "{told:?}");
+    assert_eq!(server.sql("d", "SHOW TABLES"), "t\nw");
+}
+
+#[test]
+fn what_a_newer_copal_has_made_is_left_alone() {
+    let server = Server::start();
+    server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT)");
+    let url = server.url("d");
+    for n in 1..4 {
+        take(&url, n).unwrap();
+        let newest = listed(&url).pop().unwrap();
+        assert_eq!(newest, id(n));
+    }
+    let schema = |n: u32| {
+        let all = ours(&server);
+        let is_it = |name: &&String| {
+            server.sql(name, &format!("SELECT description LIKE '%{}%' FROM copal_snapshot", id(n))) == "1"
+        };
+        all.iter().find(is_it).unwrap().clone()
+    };
+    let (first, second) = (schema(1), schema(2));
+    server.sql(&first, "UPDATE copal_snapshot SET description = '{\"form\": 2}'");
+    assert_eq!(listed(&url), [id(2), id(3)]);
+    server.sql(&second, "ALTER TABLE copal_snapshot CHANGE used_bytes used INT");
+    assert_eq!(listed(&url), [id(3)]);
+    let working = first.replace("snap", "rewind");
+    let aside = first.replace("snap", "aside");
+    server.sql("", &format!("CREATE DATABASE {working}; CREATE TABLE {working}.copal_rewind (id INT, plan TEXT); CREATE DATABASE {aside}"));
+    server.sql(&working, "INSERT INTO copal_rewind VALUES (1, '{}')");
+    let (context, warnings) = listening();
+    assert!(engine().settle(&source(&url), false, &context).unwrap().is_empty());
+    assert!(warnings.told().len() == 1 && warnings.told()[0].contains(&working), "{:?}", warnings.told());
+    take(&url, 4).unwrap();
+    rewind(&url, 3).unwrap();
+    engine().remove(&source(&url), &id(3), &Context::silent()).unwrap();
+    assert_eq!(listed(&url), [id(4)]);
+    assert!([first, second, working, aside].iter().all(|kept| ours(&server).contains(kept)));
+}
+
+#[test]
 fn without_functions_tables_are_locked() {
     let server = Server::start_with(&["--log-bin"]);
     server.sql("", "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2); CREATE USER little@'%' IDENTIFIED BY 'x'");
