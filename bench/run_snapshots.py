@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures snapshots beside Stellar and DSLR, CREATE DATABASE … TEMPLATE, cp and mysqldump.
 
-Peers and Copal alternate in every round; figures are medians. Before each measurement nothing is left to write. For
-PostgreSQL, a CHECKPOINT at the end counts for Copal and peers alike, since WAL_LOG, the strategy that the peers get, leaves
-the files to the next one; the time until the command returns is shown as well. Copies of files are synced for both. After
-every rewind the content is compared.
+Peers and Copal alternate in every round; figures are medians. Before each measurement nothing is left to write, and memory
+was touched that a virtual machine's host may have taken back. For PostgreSQL, a CHECKPOINT at the end counts for Copal and
+peers alike, since WAL_LOG, the strategy that the peers get, leaves the files to the next one; the time until the command
+returns is shown as well. Copies of files are synced for both. After every rewind the content is compared.
 
 The peers come from PyPI, each into a virtual environment of its own in the work folder. Clones need an XFS, which only
 root can mount; without root that part says so and is not measured.
@@ -33,6 +33,7 @@ PEERS = {"stellar": ["stellar", "SQLAlchemy<1.4", "SQLAlchemy-Utils<0.38", "psyc
          "dslr": ["dslr", "psycopg2-binary"]}
 CHANGE = ("UPDATE orders SET amount = -amount WHERE id <= 20000; DELETE FROM pgbench_accounts WHERE aid <= 20000; "
           "DROP TABLE pgbench_history;")
+WARM = 3_500_000_000  # bytes of memory: a copy and what is written to the log for it
 MANY = 500
 PATIENCE = 120  # seconds for making so many snapshots of one kind
 PARTS = ("postgres", "reflink", "sqlite", "many", "mariadb")
@@ -94,6 +95,8 @@ class Place(Server):
         """Runs a command with nothing left to write before it, and a CHECKPOINT after it; `frozen` stops meanwhile what
         the command has left running behind, to whose credit this is."""
         self.settle()
+        os.sync()
+        warm(self.bench.options)
         run = self.bench.run(["setsid", "sh", "-c", 'echo $$ >session; exec "$0" "$@"', *command])
         with open(self.bench.path("session"), encoding="ascii") as file:
             session = int(file.read())
@@ -125,6 +128,14 @@ def send(session, which):
         os.killpg(session, which)
 
 
+def warm(options):
+    """Touches memory and gives it back: a virtual machine's host may have taken what was free, and whoever gets it first
+    would pay for that with the time of a copy."""
+    if not options.cold:
+        size = str(round(WARM * options.share))
+        subprocess.run([sys.executable, "-c", "import sys; bytearray(b'1') * int(sys.argv[1])", size], check=True)
+
+
 def running(session):
     """Whether a process of this session lives."""
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -143,11 +154,6 @@ def install_peers(bench):
             subprocess.run([sys.executable, "-m", "venv", bench.path(name)], check=True)
             subprocess.run([bench.path(name, "bin", "pip"), "install", "-q", "--disable-pip-version-check", *packages],
                            check=True)
-
-
-def release(bench, package):
-    shown = subprocess.run([bench.path(package, "bin", "pip"), "show", package], stdout=subprocess.PIPE, text=True).stdout
-    return next((line.split()[1] for line in shown.splitlines() if line.startswith("Version:")), "unknown")
 
 
 def snapshots(bench, url):
@@ -187,13 +193,9 @@ def postgres(bench, found):
             copal_round(bench, server, found, sums)
             # The statement alone
             for strategy in ("wal_log", "file_copy"):
-                statement = f'psql -Xqc "CREATE DATABASE peer TEMPLATE source STRATEGY {strategy}" postgres'
-                server.settle()
-                run = server.run(statement)
-                began = time.monotonic()
-                server.settle()
-                found.add(f"template {strategy}", run.wall)
-                found.add(f"template {strategy}, synced", run.wall + time.monotonic() - began)
+                statement = f"CREATE DATABASE peer TEMPLATE source STRATEGY {strategy}"
+                psql = [f"{bench.options.programs}/psql", "-Xqd", server.tcp("postgres"), "-c", statement]
+                server.measured(found, f"template {strategy}", psql)
                 server.drop("peer")
         return size
     finally:
@@ -261,8 +263,9 @@ def xfs(bench, gigabytes):
             inner.environment["PATH"] = bench.environment["PATH"]
             yield inner
         finally:
-            for attempt in range(20):
-                if subprocess.run(["umount", mount], stderr=None if attempt == 19 else subprocess.DEVNULL).returncode == 0:
+            # Somebody may still look at it.
+            for _ in range(20):
+                if subprocess.run(["umount", mount]).returncode == 0:
                     break
                 time.sleep(0.5)
     finally:
@@ -338,6 +341,7 @@ def sqlite_under_writes(bench, found, base):
             writer = subprocess.Popen([sys.executable, f"{HERE}/run.py", "--writer", bench.live, log])
             try:
                 time.sleep(1)
+                warm(bench.options)
                 found.add(f"sqlite {name}", turns[name]().wall)
             finally:
                 writer.send_signal(signal.SIGTERM)
@@ -531,6 +535,7 @@ def arguments():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a twentieth of the size, to try this program")
+    parser.add_argument("--cold", action="store_true", help="leave memory as it is before each measurement")
     parser.add_argument("--timeout", type=int, default=900, help="seconds that one command may take")
     parser.add_argument("--keep", action="store_true", help="the work folder, with the peers and PostgreSQL's log")
     parser.add_argument("--output", help="a Markdown file to write")
@@ -547,6 +552,8 @@ def main():
     bench = Bench(options)
     bench.environment["PATH"] = f"{options.programs}:{bench.environment['PATH']}"
     os.makedirs(bench.work, exist_ok=True)
+    # So that servers and mounts go in this case, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found, sizes, parts, began = Found(), {}, options.parts, time.monotonic()
     try:
         if "postgres" in parts:
@@ -576,7 +583,7 @@ def main():
             note("SKIPPED: MariaDB, which is not installed")
         table, text = report(found, sizes)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-        peers = "".join(f", {name} {release(bench, name)}" for name in PEERS) if "postgres" in parts else ""
+        peers = "".join(f", {name} {version([bench.path(name, 'bin', 'pip'), 'show', name])}" for name in PEERS) if "postgres" in parts else ""
         text = (f"{datetime.date.today().isoformat()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory; "
                 f"copal {version([bench.binary, '--version'])}, "
                 f"PostgreSQL {version([f'{options.programs}/postgres', '--version'])}{peers}; "
