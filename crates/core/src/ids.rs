@@ -173,6 +173,23 @@ timed_id!(
     "Names a snapshot; those of several databases that were taken together have one id."
 );
 
+impl SnapshotId {
+    /// A new id for this time that sorts behind `newest`: of the same second, or the next one, if that is of this second or later.
+    pub fn behind(newest: &Self, time: Timestamp) -> Self {
+        let id = Self::new(time);
+        if id > *newest {
+            return id;
+        }
+        let (stamp, digits) = newest.0.split_at_checked(17).unwrap_or_default();
+        let next = u16::from_str_radix(digits, 16).ok().and_then(|number| number.checked_add(1));
+        match (next, newest.time().checked_add(jiff::SignedDuration::from_secs(1))) {
+            (Some(number), _) => Self(format!("{stamp}{number:04x}")),
+            (None, Ok(later)) => Self::new(later),
+            (None, Err(_)) => id,
+        }
+    }
+}
+
 /// Names a pack: `<backup id>-<n>-<16 hex digits>`, n counting from 0 within its backup. Never reused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackId(String);
@@ -268,6 +285,24 @@ text_id!(FolderName);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn snapshots_sort_in_the_order_in_which_they_are_taken() {
+        let id = |text: &str| text.parse::<SnapshotId>().unwrap();
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let newest = id("20261120-153000Z-7f3a");
+        assert!(SnapshotId::behind(&newest, time("2026-11-20T15:30:01Z")).as_str().starts_with("20261120-153001Z-"));
+        for earlier in ["2026-11-20T15:29:00Z", "2001-01-01T00:00:00Z"] {
+            assert_eq!(SnapshotId::behind(&newest, time(earlier)), id("20261120-153000Z-7f3b"));
+        }
+        let mut last = id("20261120-153000Z-fffe");
+        for _ in 0..3 {
+            let next = SnapshotId::behind(&last, time("2026-11-20T15:30:00Z"));
+            assert!(next > last);
+            last = next;
+        }
+        assert!(last.as_str().starts_with("20261120-153001Z-"), "{last}");
+    }
 
     #[test]
     fn backup_ids_carry_their_time_and_sort_by_it() {

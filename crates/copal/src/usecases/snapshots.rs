@@ -150,11 +150,10 @@ async fn all_or_none(
 /// An id that sorts behind all that are there, also if the clock was set back.
 fn new_id(newest: Option<SnapshotId>, context: &Context) -> SnapshotId {
     let now = Timestamp::now();
-    let Some(next) = newest.and_then(|id| id.time().checked_add(SignedDuration::from_secs(1)).ok()) else {
-        return SnapshotId::new(now);
-    };
-    if next.duration_since(now) > CLOCK_TOLERANCE {
-        context.warn(format!("the newest snapshot is of {next}, which is later than this machine's clock says it is"));
+    let Some(newest) = newest else { return SnapshotId::new(now) };
+    if newest.time().duration_since(now) > CLOCK_TOLERANCE {
+        let time = newest.time();
+        context.warn(format!("the newest snapshot is of {time}, which is later than this machine's clock says it is"));
     }
-    SnapshotId::new(now.max(next))
+    SnapshotId::behind(&newest, now)
 }
