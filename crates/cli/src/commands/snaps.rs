@@ -43,6 +43,9 @@ enum Action {
         which: Which,
     },
     /// Give one another name.
+    #[command(after_help = "\
+Example:
+  copal snaps rename before-import clean")]
     Rename {
         /// Its name, id or the beginning of an id.
         old: String,
@@ -58,6 +61,11 @@ enum Action {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  copal snaps gc                               what killed commands have left
+  copal snaps gc --keep 10 --older-than 30d    also what is beyond the newest ten, or older than 30 days
+  copal snaps gc --keep 3 --label pre-migrate  only of those that `copal migrate` took")]
 struct GcArguments {
     /// Remove snapshots that are older: 36h, 5d, 2w.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
