@@ -14,9 +14,11 @@ use crate::session::Session;
 /// From this size on, FILE_COPY is faster: it writes everything once, but waits for two checkpoints; WAL_LOG writes everything
 /// to the log as well. PostgreSQL 15, 2 cores, ext4, fsync on, 128 MB of shared buffers of which some were dirty, medians:
 ///
-///     MiB          22    37    67   127   246   486   1503
-///     wal_log    0.24  0.42  0.43  0.67  1.21  3.44    9.6 s
-///     file_copy  1.37  1.46  1.35  1.57  2.57  3.87    5.8 s
+/// ```text
+/// MiB          22    37    67   127   246   486   1503
+/// wal_log    0.24  0.42  0.43  0.67  1.21  3.44    9.6 s
+/// file_copy  1.37  1.46  1.35  1.57  2.57  3.87    5.8 s
+/// ```
 const FILE_COPY_FROM: u64 = 512 << 20;
 
 /// The word for copies that share their blocks with the original.
