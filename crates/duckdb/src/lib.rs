@@ -19,7 +19,6 @@ mod snapshot;
 #[cfg(test)]
 mod testing;
 
-pub use copal_file_engine::FileSnapshots;
 pub use engine::DuckDbEngine;
 
 /// The name of the main file in a backup.

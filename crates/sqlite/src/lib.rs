@@ -22,7 +22,6 @@ mod testing;
 mod wal_index;
 mod watch;
 
-pub use copal_file_engine::FileSnapshots;
 pub use engine::SqliteEngine;
 pub use reader::Reader;
 

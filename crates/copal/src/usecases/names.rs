@@ -23,10 +23,15 @@ impl Copal {
         self.named(database)
     }
 
+    /// The URL or path of a database, as it is configured or as it was given.
+    pub(super) fn url_of<'a>(&'a self, database: &'a str) -> &'a str {
+        let named = self.named(database);
+        self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str())
+    }
+
     /// The databases that are meant: those of a whole server (`postgres://host/*`), each by a name of its own, or the one itself.
     pub async fn members(&self, database: &str) -> Result<Vec<String>> {
-        let named = self.named(database);
-        let text = self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str());
+        let (named, text) = (self.named(database), self.url_of(database));
         let one = || Ok(vec![database.to_owned()]);
         let Some(source) = whole_server(text) else { return one() };
         let Ok(engine) = self.engines.of(&source) else { return one() };

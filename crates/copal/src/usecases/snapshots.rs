@@ -25,7 +25,7 @@ use super::Copal;
 use crate::outcome::{DatabaseNote, SnapOutcome, SnapshotListing};
 use crate::{CopalError, ErrorKind, Result};
 use sets::Set;
-use tracked::{Tracked, of_one, on_each};
+use tracked::{Tracked, on_each};
 
 /// The clock may be this much behind the newest snapshot before somebody is told.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
@@ -82,11 +82,7 @@ impl Copal {
         for set in &same {
             let mut is_gone = true;
             for (one, snapshot) in &set.parts {
-                let removed = of_one(one, context, {
-                    let id = snapshot.id.clone();
-                    move |one, context| one.snapshots()?.remove(&one.source, &id, context)
-                });
-                if let Err(error) = removed.await {
+                if let Err(error) = one.remove(&snapshot.id, context).await {
                     context.warn(format!("{}: the snapshot {} was not removed: {error}", one.name, snapshot.id));
                     is_gone = false;
                 }
@@ -135,10 +131,7 @@ async fn all_or_none(
         match taken {
             Err(error) => failure = failure.or(Some(one.blame(error, tracked.len()))),
             Ok(_) => {
-                let id = id.clone();
-                let removed =
-                    of_one(one, &calm, move |one, context| one.snapshots()?.remove(&one.source, &id, context));
-                if let Err(error) = removed.await {
+                if let Err(error) = one.remove(id, &calm).await {
                     context.warn(format!("{}: what was taken of it could not be removed: {error}", one.name));
                 }
             }

@@ -38,8 +38,7 @@ impl Copal {
         let sets = sets::known(&tracked, context).await?;
         let set = sets::choose(&sets, Some(snapshot), &tracked)?;
         for (one, _) in &set.parts {
-            let id = set.id.clone();
-            of_one(one, context, move |one, context| one.snapshots()?.remove(&one.source, &id, context)).await?;
+            one.remove(&set.id, context).await?;
         }
         Ok(set.summary())
     }
@@ -149,8 +148,7 @@ async fn clear(
         }
         if !dry_run {
             context.cancel.check()?;
-            let id = snapshot.id.clone();
-            of_one(one, context, move |one, context| one.snapshots()?.remove(&one.source, &id, context)).await?;
+            one.remove(&snapshot.id, context).await?;
         }
         removed.push(RemovedSnapshot { name: snapshot.note.name, id: snapshot.id });
     }

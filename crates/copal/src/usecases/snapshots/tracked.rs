@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use copal_core::{Context, Engine, EngineError, EngineErrorKind, EngineResult, Event, Progress, Snapshots, Source};
+use copal_core::{
+    Context, Engine, EngineError, EngineErrorKind, EngineResult, Event, Progress, SnapshotId, Snapshots, Source,
+};
 
 use crate::usecases::{Copal, blocking};
 use crate::{CopalError, ErrorKind, Result};
@@ -25,6 +27,12 @@ impl Tracked {
         })
     }
 
+    /// Removes its part of a snapshot.
+    pub(super) async fn remove(&self, id: &SnapshotId, context: &Context) -> Result<()> {
+        let id = id.clone();
+        of_one(self, context, move |one, context| one.snapshots()?.remove(&one.source, &id, context)).await
+    }
+
     /// An error of one of `count` databases, which says of which.
     pub(super) fn blame(&self, error: CopalError, count: usize) -> CopalError {
         if count < 2 {
@@ -43,8 +51,7 @@ impl Copal {
     /// The databases that are named, or all of the configuration; each once, those of a whole server one by one.
     pub(super) async fn tracked(&self, named: &[String], context: &Context) -> Result<Vec<Tracked>> {
         let is_all = named.is_empty();
-        let named: Vec<String> =
-            if is_all { self.settings.databases.keys().cloned().collect() } else { named.to_vec() };
+        let named = self.named_or_all(named);
         if named.is_empty() {
             return Err(CopalError::new(ErrorKind::Configuration, "no database is tracked")
                 .with_hint("name one with -d URL, or write a copal.toml: copal init -d URL"));
@@ -73,9 +80,7 @@ impl Copal {
             Ok(subject) => Ok(Tracked { name, source: subject.source, engine: subject.engine }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // The file is gone, so it tells no engine any more; its snapshots do.
-                let named = self.named(database);
-                let url = self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str());
-                let Ok(source) = Source::parse(url) else { return Err(error) };
+                let Ok(source) = Source::parse(self.url_of(database)) else { return Err(error) };
                 let engine = self.engines.with_snapshots_of(&source);
                 engine.map(|engine| Tracked { name, source, engine }).ok_or(error)
             }
@@ -85,17 +90,17 @@ impl Copal {
 
     /// Those of the databases that are named (or configured) which are files that do not exist yet.
     pub async fn absent(&self, databases: &[String]) -> Result<Vec<String>> {
-        let named: Vec<String> =
-            if databases.is_empty() { self.settings.databases.keys().cloned().collect() } else { databases.to_vec() };
         let is_absent = |database: &String| {
-            let named = self.named(database);
-            let url = self.settings.databases.get(named).map_or(named, |configured| configured.url.as_str());
-            Source::parse(url).is_ok_and(|source| {
+            Source::parse(self.url_of(database)).is_ok_and(|source| {
                 let missing = std::fs::symlink_metadata(source.file_path());
                 self.is_file(&source) && missing.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
             })
         };
-        Ok(named.into_iter().filter(is_absent).collect())
+        Ok(self.named_or_all(databases).into_iter().filter(is_absent).collect())
+    }
+
+    fn named_or_all(&self, named: &[String]) -> Vec<String> {
+        if named.is_empty() { self.settings.databases.keys().cloned().collect() } else { named.to_vec() }
     }
 }
 
