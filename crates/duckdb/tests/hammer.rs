@@ -32,3 +32,8 @@ mod writer;
 fn rounds() -> u32 {
     std::env::var("COPAL_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
+
+/// How often what takes its time is to be done: once in the short run.
+fn rounds_of_long_ones() -> usize {
+    if rounds() > 1 { 2 * rounds() as usize } else { 1 }
+}

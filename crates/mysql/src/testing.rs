@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 /// The password of the user `copal`, who may do everything, with letters that a URL has to escape.
 pub const PASSWORD: &str = "p@ss/w:rd %41'";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A small log, so that a new data folder is copied in no time; nothing here must outlive the power.
-const SMALL: [&str; 4] = [
+/// A small log, so that a new data folder is copied in no time; nothing here must outlive the power, so nobody waits for a disk.
+const SMALL: [&str; 5] = [
+    "--debug-no-sync",
     "--innodb-log-file-size=16M",
     "--innodb-flush-log-at-trx-commit=0",
     "--innodb-buffer-pool-size=64M",

@@ -20,18 +20,25 @@ fn refused(engine: &PostgresEngine, source: &Source) -> EngineError {
     engine.capture(source, &mut MemoryBackup::default(), &Context::silent()).unwrap_err()
 }
 
-/// A shop with enough in it that dumping and restoring take a while.
-fn shop(server: &Server) {
+/// Rows of a table, where it matters what is there.
+const FEW: u32 = 10_000;
+/// Rows of a table that takes so long to dump and to restore that something can happen meanwhile.
+const MANY: u32 = 300_000;
+
+/// A shop with two tables of so many rows.
+fn shop(server: &Server, rows: u32) {
     server.create_database("shop");
     server.psql(
         "shop",
-        "CREATE TABLE a AS SELECT id, md5(id::text) || repeat('x', 200) AS text FROM generate_series(1, 300000) AS id; \
-         CREATE INDEX ON a (text); CREATE TABLE b AS SELECT * FROM a; CREATE INDEX ON b (text)",
+        &format!(
+            "CREATE TABLE a AS SELECT id, md5(id::text) || repeat('x', 200) AS text FROM generate_series(1, {rows}) AS id; \
+             CREATE INDEX ON a (text); CREATE TABLE b AS SELECT * FROM a; CREATE INDEX ON b (text)"
+        ),
     );
 }
 
-fn assert_serves(server: &Server) {
-    assert_eq!(server.psql("shop", "SELECT count(*) FROM a"), "300000");
+fn assert_serves(server: &Server, rows: u32) {
+    assert_eq!(server.psql("shop", "SELECT count(*) FROM a"), rows.to_string());
     assert!(!databases(server).contains("copal_"), "{}", databases(server));
 }
 
@@ -132,7 +139,7 @@ fn a_lock_is_waited_for_and_told() {
 #[test]
 fn a_server_that_stops_is_no_backup() {
     let mut server = Server::start(15);
-    shop(&server);
+    shop(&server, MANY);
     let url = source(&server, "shop");
     let dumping = std::thread::spawn(move || refused(&engine(), &url));
     while server.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY public.%'") == "0" {
@@ -148,23 +155,23 @@ fn a_server_that_stops_is_no_backup() {
 #[test]
 fn a_missing_role_or_extension_is_named() {
     let server = Server::start(15);
-    shop(&server);
+    shop(&server, FEW);
     server.psql("shop", "CREATE ROLE \"the Seller\"; ALTER TABLE a OWNER TO \"the Seller\"; CREATE EXTENSION hstore");
     let backup = backup(&engine(), &server, "shop");
     let other = Server::start(16);
     other.create_database("shop");
-    other.psql("shop", "CREATE TABLE a AS SELECT generate_series(1, 300000)");
+    other.psql("shop", &format!("CREATE TABLE a AS SELECT generate_series(1, {FEW})"));
     let engine = common::engine_for(&other);
     for (missing, remedy) in [("hstore", ""), ("the Seller", "CREATE ROLE \"the Seller\"")] {
         let error = restore(&engine, &backup, &other, "shop", |request| request.replace = true).unwrap_err();
         assert!(text(&error).contains(missing), "{}", text(&error));
-        assert_serves(&other);
+        assert_serves(&other, FEW);
         if !remedy.is_empty() {
             other.psql("postgres", remedy);
         }
     }
     restore(&engine_of(&server), &backup, &server, "shop", |request| request.replace = true).unwrap();
-    assert_serves(&server);
+    assert_serves(&server, FEW);
 }
 
 fn engine_of(server: &Server) -> PostgresEngine {
@@ -196,7 +203,7 @@ enum Fault {
 #[test]
 fn a_killed_disconnected_or_cancelled_restore_leaves_the_original() {
     let server = Server::start(15);
-    shop(&server);
+    shop(&server, MANY);
     let engine = engine();
     let backup = backup(&engine, &server, "shop");
     let at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname ~ '^copal_restore_' AND state = 'active'";
@@ -228,16 +235,16 @@ fn a_killed_disconnected_or_cancelled_restore_leaves_the_original() {
             restoring.join().unwrap()
         });
         assert!(fault != Fault::Cancelled || error.kind == EngineErrorKind::Cancelled, "{}", text(&error));
-        assert_serves(&server);
+        assert_serves(&server, MANY);
     }
     restore(&engine, &backup, &server, "shop", |request| request.replace = true).unwrap();
-    assert_serves(&server);
+    assert_serves(&server, MANY);
 }
 
 #[test]
 fn a_full_disk_in_the_server_leaves_the_original() {
     let server = Server::start(15);
-    shop(&server);
+    shop(&server, FEW);
     if server.small_tablespace("small", 24).is_none() {
         // Without the right to mount there is no small disk.
         return;
@@ -250,22 +257,22 @@ fn a_full_disk_in_the_server_leaves_the_original() {
     let backup = backup(&engine(), &server, "shop");
     let error = restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::NoSpace, "{}", text(&error));
-    assert_serves(&server);
+    assert_serves(&server, FEW);
     server.psql("shop", "DROP TABLE c");
     restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap();
-    assert_serves(&server);
+    assert_serves(&server, FEW);
 }
 
 #[test]
 fn what_keeps_the_swap_is_told_and_nothing_is_changed() {
     let server = Server::start(15);
-    shop(&server);
+    shop(&server, FEW);
     let backup = backup(&engine(), &server, "shop");
     server.psql("shop", "BEGIN; CREATE TABLE c (id int); PREPARE TRANSACTION 'open'");
     let error = restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Busy, "{}", text(&error));
     assert!(text(&error).contains("prepared"), "{}", text(&error));
-    assert_serves(&server);
+    assert_serves(&server, FEW);
     server.psql("shop", "ROLLBACK PREPARED 'open'");
     restore(&engine(), &backup, &server, "shop", |request| request.replace = true).unwrap();
 }
@@ -314,7 +321,7 @@ fn all_databases_of_a_server_are_found() {
 #[test]
 fn drills_leave_nothing() {
     let server = Server::start(15);
-    shop(&server);
+    shop(&server, FEW);
     let backup = backup(&engine(), &server, "shop");
     let scratch = engine().scratch(&source(&server, "shop"), std::path::Path::new("/")).unwrap();
     let mut request = RestoreRequest::new(scratch.source.clone());
@@ -323,5 +330,5 @@ fn drills_leave_nothing() {
     let found = engine().inventory(&scratch.source, &Context::silent()).unwrap();
     assert!(backup.capture.inventory.compare(&found).is_empty());
     (scratch.discard)().unwrap();
-    assert_serves(&server);
+    assert_serves(&server, FEW);
 }

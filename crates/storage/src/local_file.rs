@@ -149,6 +149,8 @@ pub fn fsync_file(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder durable.
 pub fn fsync_folder(folder: &Path) -> Result<()> {
+    // The folder of a name without any: the current one.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let opened = File::open(folder).map_err(|e| io_error("sync", folder, e))?;
     match opened.sync_all() {
         // Some network and user-space file systems cannot sync a folder and say so; there is nothing to be had.
@@ -316,6 +318,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn the_folder_of_a_bare_name_is_the_current_one() {
+        fsync_folder(Path::new("app.db").parent().unwrap()).unwrap();
+        assert!(fsync_folder(Path::new("/nowhere/at/all")).is_err());
+    }
 
     #[test]
     fn replaces_whole_and_private() {

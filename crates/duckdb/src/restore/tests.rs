@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use copal_core::{CheckLevel, Context, Engine, EngineError, EngineErrorKind, RestoreRequest, Restored, Source};
 use copal_file_engine::testing::{abort_at, fail_at};
@@ -16,30 +17,50 @@ const VERSION: &str = "1.4.5";
 /// More steps than any restore has.
 const STEPS: u32 = 60;
 
-/// Databases that were made once: an old and a new one, each with and without a log, as files by suffix.
+/// Databases that real DuckDBs made, once for all tests: an old and a new one, each with and without a log. Every test has
+/// files of its own.
 struct Sets {
     _folder: tempfile::TempDir,
     root: PathBuf,
 }
 
+/// Files by suffix.
 type Files = BTreeMap<String, Vec<u8>>;
 
-impl Sets {
-    fn make() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, value, log) in [("old", 1, false), ("old-log", 1, true), ("new", 2, false), ("new-log", 2, true)] {
-            let path = folder.path().join("made.duckdb");
+static MADE: LazyLock<Vec<(&str, Files)>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let made =
+        [("old", 1, false), ("old-log", 1, true), ("new", 2, false), ("new-log", 2, true)].map(|(name, value, log)| {
+            let path = folder.path().join(format!("{name}.duckdb"));
             let mut owner = Python::owning(VERSION, &path);
             owner.run(&format!("CREATE TABLE t AS SELECT {value} v, range n FROM range(1000); CHECKPOINT"));
             if log {
                 owner.run(&format!("INSERT INTO t SELECT {value} + 10, range FROM range(10)"));
             }
             owner.kill();
-            let source = Source::path(&path);
-            let mut sink = FolderSink::new(&folder.path().join(name));
+            let copy = folder.path().join(name);
+            let (source, mut sink) = (Source::path(&path), FolderSink::new(&copy));
             DuckDbEngine::default().capture(&source, &mut sink, &Context::silent()).unwrap();
-            for suffix in ["", ".wal"] {
-                let _ = std::fs::remove_file(folder.path().join(format!("made.duckdb{suffix}")));
+            (name, files_in(&copy))
+        });
+    made.into()
+});
+
+/// The files of a copy.
+fn files_in(folder: &Path) -> Files {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let suffix = |name: std::ffi::OsString| name.to_str().unwrap().strip_prefix(MAIN_FILE).unwrap().to_owned();
+    entries.map(|entry| (suffix(entry.file_name()), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+impl Sets {
+    fn make() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, files) in MADE.iter() {
+            let copy = folder.path().join(name);
+            std::fs::create_dir(&copy).unwrap();
+            for (suffix, bytes) in files {
+                std::fs::write(copy.join(format!("{MAIN_FILE}{suffix}")), bytes).unwrap();
             }
         }
         Self { root: folder.path().to_owned(), _folder: folder }
@@ -50,9 +71,7 @@ impl Sets {
     }
 
     fn files(&self, name: &str) -> Files {
-        let entries = std::fs::read_dir(self.root.join(name)).unwrap().flatten();
-        let suffix = |name: std::ffi::OsString| name.to_str().unwrap().strip_prefix(MAIN_FILE).unwrap().to_owned();
-        entries.map(|entry| (suffix(entry.file_name()), std::fs::read(entry.path()).unwrap())).collect()
+        files_in(&self.root.join(name))
     }
 
     /// Puts a database at a target.

@@ -1,5 +1,6 @@
 //! Snapshots of databases that a DuckDB owns and writes to, and calls that are killed at each of their steps.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -89,6 +90,17 @@ fn database(path: &Path, in_log: &[i32]) {
     owner.kill();
 }
 
+/// What DuckDB says of databases, by their bytes: it need not be asked twice about the same.
+#[derive(Default)]
+struct Known(HashMap<[Option<Vec<u8>>; 2], String>);
+
+impl Known {
+    fn values(&mut self, path: &Path) -> String {
+        let bytes = ["", ".wal"].map(|suffix| std::fs::read(format!("{}{suffix}", path.display())).ok());
+        self.0.entry(bytes).or_insert_with(|| values(path)).clone()
+    }
+}
+
 /// Main file and log.
 fn files(path: &Path) -> [Vec<u8>; 2] {
     ["", ".wal"].map(|suffix| std::fs::read(format!("{}{suffix}", path.display())).unwrap())
@@ -113,10 +125,6 @@ fn there_and_back_again() {
             let taken = take(&path, 2).unwrap().snapshot;
             assert!(taken.engine_version.contains(VERSION), "{taken:?}");
             owner.run("UPDATE t SET v = 3; CHECKPOINT; INSERT INTO t VALUES (4, 0)");
-            let error = rewind(&path, 2, false).unwrap_err();
-            assert_eq!(error.kind, EngineErrorKind::Busy);
-            assert!(error.message.contains("python"), "{error}");
-            assert!(error.hint.unwrap().contains("--force"));
             owner.kill();
             rewind(&path, 2, false).unwrap();
             assert_eq!(Python::owning(VERSION, &path).ask("SELECT DISTINCT v FROM t ORDER BY v"), "[(1,), (2,)]");
@@ -149,7 +157,7 @@ fn under_fire_every_snapshot_is_one_state() {
                  INSERT INTO log SELECT count(*) FROM log; COMMIT; {ends}"
             ));
             let (mut last, mut with_log) = (String::new(), 0);
-            for round in 0..6 {
+            for round in 0..4 {
                 let what = format!("{method}, {ends}, round {round}");
                 let snapshot = take(&path, round).unwrap().snapshot;
                 assert_eq!(snapshot.method, method, "{what}");
@@ -195,7 +203,13 @@ fn a_file_in_use_is_replaced_by_force_only() {
         take(&path, 1).unwrap();
         let mut owner = Python::owning(VERSION, &path);
         owner.run("INSERT INTO t VALUES (3, 0)");
-        assert_eq!(rewind(&path, 1, false).unwrap_err().kind, EngineErrorKind::Busy);
+        if in_log.is_empty() {
+            // Only once: it waits some seconds for the owner to go.
+            let error = rewind(&path, 1, false).unwrap_err();
+            assert_eq!(error.kind, EngineErrorKind::Busy);
+            assert!(error.message.contains("python"), "{error}");
+            assert!(error.hint.unwrap().contains("--force"));
+        }
         let notes = rewind(&path, 1, true).unwrap().notes;
         assert!(notes.iter().any(|note| note.contains("python")), "{notes:?}");
         owner.kill();
@@ -232,7 +246,7 @@ fn call_until_killed() {
 
 #[test]
 fn killed_at_any_step() {
-    let reflinks = Reflinks::find();
+    let (reflinks, mut known) = (Reflinks::find(), Known::default());
     for (folder, method) in places(reflinks.as_ref()) {
         let path = folder.path().join("a.duckdb");
         // The snapshot has a log, and so has the database now.
@@ -274,9 +288,9 @@ fn killed_at_any_step() {
                     assert!(files(&first) == taken, "{what}");
                 }
                 if listed.iter().any(|s| s.id == id(2)) {
-                    assert_eq!(values(&folder_of(&path).join(format!("{}.duckdb", id(2)))), now, "{what}");
+                    assert_eq!(known.values(&folder_of(&path).join(format!("{}.duckdb", id(2)))), now, "{what}");
                 }
-                let found = values(&path);
+                let found = known.values(&path);
                 assert!(found == now || (call == Call::Rewind && found == then), "{what}: {found}");
                 if status.success() {
                     assert!(step >= 5, "{what}: steps are passed");
@@ -284,7 +298,7 @@ fn killed_at_any_step() {
                 }
                 if call == Call::Rewind {
                     call.run(&path).unwrap();
-                    assert_eq!(values(&path), then, "{what}: rewound in the end");
+                    assert_eq!(known.values(&path), then, "{what}: rewound in the end");
                 }
             }
         }

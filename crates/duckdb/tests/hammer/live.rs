@@ -35,10 +35,10 @@ const PATTERNS: [&str; 19] = [
     "reopen",
     "mixed",
 ];
-/// What the oldest versions do in the short run.
+/// What all versions do in the short run.
 const SOME: [&str; 8] = ["bulk_wal", "ddl", "rollbacks", "permute", "held", "concurrent", "small_blocks", "mixed"];
-/// Versions on which the short run does everything.
-const NEW: [&str; 2] = ["1.5.6", "2.0.0"];
+/// The version on which the short run does everything.
+const NEWEST: &str = "2.0.0";
 /// Writers at a time.
 const WORKERS: usize = 2;
 
@@ -68,7 +68,7 @@ fn captures_of_live_databases_are_committed_states() {
         say(&format!("only {} of {wanted} copies: time was up, or writers failed", report.copies()));
     }
     assert!(report.bad.is_empty(), "{} bad copies: {:#?}", report.bad.len(), report.bad);
-    assert!(report.copies() >= wanted.min(60), "{} of {wanted} copies", report.copies());
+    assert!(report.copies() >= (wanted / 2).min(60), "{} of {wanted} copies", report.copies());
     assert!(report.busy() * 20 <= report.copies(), "{} of {} were busy", report.busy(), report.copies());
     assert!(report.writers.len() * 20 <= cells.len(), "writers failed: {:#?}", report.writers);
 }
@@ -78,11 +78,11 @@ fn cells(is_long: bool) -> Vec<Cell> {
     let places = Place::all();
     let mut cells = Vec::new();
     for version in VERSIONS {
-        let patterns = if is_long || NEW.contains(&version) { &PATTERNS[..] } else { &SOME[..] };
+        let patterns = if is_long || version == NEWEST { &PATTERNS[..] } else { &SOME[..] };
         for pattern in patterns.iter().copied() {
             let here = if is_long { places.as_slice() } else { &places[cells.len() % places.len()..][..1] };
             for place in here.iter().copied() {
-                let copies = if is_long { 2 + rounds() / 10 } else { 2 };
+                let copies = if is_long { 2 + rounds() / 10 } else { 1 };
                 let deadline = Duration::from_secs(20);
                 cells.push(Cell { version, pattern, place, copies, seed: cells.len(), deadline });
             }

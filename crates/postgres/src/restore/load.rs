@@ -43,13 +43,13 @@ impl Target<'_> {
             }
             let mut watch = |running| self.watch(running, &programs, server.major());
             let Err(mut error) = archive.feed(command, content, self.context, &mut watch) else { break };
-            if jobs == 1 || error.kind != EngineErrorKind::Other {
+            if jobs == 1 || !matches!(error.kind, EngineErrorKind::Other | EngineErrorKind::PermissionDenied) {
                 // A role or the like that this server lacks: not the database.
                 error.kind = if error.kind == EngineErrorKind::NotFound { EngineErrorKind::Other } else { error.kind };
                 return Err(error);
             }
             // Several connections heed the archive's dependencies, one its order, which is right even where those are
-            // incomplete: a domain's NOT VALID check, a function that reads a table it does not name.
+            // incomplete: a domain's NOT VALID check, a function that reads a table it does not name, or may not read yet.
             self.context.note("restoring once more, with one connection: several did not succeed");
             drop_passing(self.engine, &self.address, passing)?;
             jobs = 1;

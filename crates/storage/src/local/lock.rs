@@ -17,7 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Held until dropped.
 #[derive(Debug)]
 pub(super) struct FolderLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was forked off meanwhile has the file open too, and would keep its lock.
+        // If this fails, closing it does what it can.
+        let _ = self.file.unlock();
+    }
 }
 
 impl FolderLock {
@@ -37,7 +45,7 @@ impl FolderLock {
         let mut pause = Duration::from_millis(1);
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(50));
@@ -55,5 +63,22 @@ impl FolderLock {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_process_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(dir.path()).unwrap();
+        // What a fork leaves behind: another descriptor of the same open file.
+        let inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        let path = dir.path().join(LOCK_NAME);
+        assert!(File::open(path).unwrap().try_lock().is_ok());
+        drop(inherited);
     }
 }

@@ -13,6 +13,15 @@ pub struct FolderLock {
     folder: Option<File>,
 }
 
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // Closing is not enough: a process that was forked off meanwhile has the folder open too, and would keep its lock.
+            let _ = folder.unlock();
+        }
+    }
+}
+
 impl FolderLock {
     /// Takes it, waiting up to `wait` and no longer than `go_on` says; `None` if another process kept it.
     ///
@@ -50,8 +59,12 @@ mod tests {
         assert!(FolderLock::take(dir.path(), Duration::from_secs(3600), || false).is_none());
         assert!(first.is_held());
         drop(first);
-        // A process that another test starts has our descriptors until it runs its program.
-        assert!(FolderLock::take(dir.path(), Duration::from_secs(20), || true).is_some());
+        let lock = FolderLock::take(dir.path(), Duration::from_secs(20), || true).unwrap();
+        // What a fork leaves behind: another descriptor of the same open folder.
+        let inherited = lock.folder.as_ref().map(|folder| folder.try_clone().unwrap());
+        drop(lock);
+        assert!(FolderLock::take(dir.path(), Duration::ZERO, || true).is_some());
+        drop(inherited);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
