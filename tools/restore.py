@@ -2,9 +2,11 @@
 """Restores backups from a Copal repository without Copal. Written against docs/format.md alone.
 
     restore.py REPOSITORY list
-    restore.py REPOSITORY restore NAME [--backup ID|latest] --to FOLDER
+    restore.py REPOSITORY restore NAME [--backup ID|latest] [--no-journal | --until SEGMENT] --to FOLDER
     restore.py REPOSITORY verify NAME [--backup ID|latest|all]
 
+What was saved after a backup as segments of its journal is written to FOLDER/journal/NUMBER-SEGMENT/; with
+--until, only up to that one.
 REPOSITORY is a local folder; copy one that lies in an object store with any client first. The secret of an
 encrypted repository comes from --passphrase-file, --identity (an age identity for a recovery key), the
 environment's COPAL_PASSPHRASE, or a prompt. Needs `pip install zstandard blake3`, and for encrypted
@@ -31,12 +33,14 @@ MAX_CONTENT = 4 * MIB  # of a frame in a pack
 MAX_HEADER, MAX_BODY = 64 * MIB, 256 * MIB  # of a document
 OVERHEAD = MIB  # what compression may add to incompressible content, and the seal; generous
 CACHED_BYTES = 64 * MIB  # contents of frames held in memory
-PAGES, LEAF, BRANCH, STREAM, STREAM_LEAF, MANIFEST, RECORD = 1, 2, 3, 4, 5, 16, 17
+PAGES, LEAF, BRANCH, STREAM, STREAM_LEAF, MANIFEST, RECORD, SEGMENT = 1, 2, 3, 4, 5, 16, 17, 19
 PER_NODE = 4096
 NAME = re.compile(r"(?!\.)[a-z0-9._-]{1,64}\Z")
 HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
 BACKUP_ID = re.compile(r"[0-9]{8}-[0-9]{6}Z-[0-9a-f]{4}\Z")
 PACK_ID = re.compile(r"([0-9]{8}-[0-9]{6}Z-[0-9a-f]{4})-(?:0|[1-9][0-9]*)-[0-9a-f]{16}\Z")
+HASH = re.compile(r"[0-9a-f]{64}\Z")
+TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z\Z")
 KEY_FILE = re.compile(r"[0-9a-f]{8}\.age\Z")
 KEY_TEXT = re.compile(rb"copal-repository-key 1\n([0-9a-f]{32})\n([0-9a-f]{64})\n")
 AGE = rb"age-encryption\.org/v1\n-> (?:scrypt \S+ ([0-9]{1,3})\n)?"
@@ -165,7 +169,7 @@ class Repository:
         return body
 
     def document(self, path, kind, what, key_of):
-        """Header and body of a manifest or record; key_of checks the header and derives the key."""
+        """Header, body and hash of a document; key_of checks the header and derives the key."""
         data = read_object(path, MAX_HEADER + MAX_BODY + OVERHEAD, what)
         end = 12 + int.from_bytes(data[8:12], "little")
         nonce_end = end + (12 if self.key else 0)
@@ -174,7 +178,7 @@ class Repository:
         ensure(HEX_ID.match(str(header.get("database"))), f"{what}: damaged")
         content = self.open_sealed(
             data[nonce_end:], key_of(header), data[end:nonce_end], data[:end], kind, MAX_BODY, what)
-        return header, parse_json(content, what)
+        return header, parse_json(content, what), blake(data).hexdigest()
 
     def names(self):
         return [name for name in entries(os.path.join(self.folder, "databases")) if NAME.match(name)]
@@ -185,38 +189,55 @@ class Database:
         self.folder = os.path.join(repository.folder, "databases", name)
         ensure(name in repository.names(),
                f"no database {printable(name)!r}; there are: {', '.join(repository.names()) or 'none'}", Wrong)
-        header, self.record = repository.document(
+        header, self.record, _ = repository.document(
             os.path.join(self.folder, "database"), RECORD, f"{self.what}/database",
             lambda header: derive("database record key", repository.key, bytes.fromhex(header["database"])))
-        self.id = bytes.fromhex(header["database"])
+        self.id, self.read_segments = bytes.fromhex(header["database"]), None
 
     def data_key(self, backup):
         return derive("backup data key", self.repository.key, self.id, backup.encode())
 
+    def existing(self, folder):
+        folder = os.path.join(self.folder, folder)
+        return [id for id in entries(folder) if BACKUP_ID.match(id) and os.path.getsize(os.path.join(folder, id))]
+
+    def segments(self):
+        """Every segment of any journal, or the damage that is in its place: (backup under it, id, segment, damage)."""
+        if self.read_segments is None:
+            known, self.read_segments = self.existing("backups"), []
+            for id in self.existing("journal"):
+                try:
+                    segment = Segment(self, id)
+                    self.read_segments.append((segment.base, id, segment, None))
+                except Damage as error:  # nobody appends but to the newest backup of that time
+                    self.read_segments.append((max((b for b in known if b < id), default=None), id, None, error))
+        return self.read_segments
+
     def backups(self, wanted="all"):
         """Ids of the backups that exist, the newest last: an empty object is a tombstone."""
-        folder = os.path.join(self.folder, "backups")
-        ids = [id for id in entries(folder) if BACKUP_ID.match(id) and os.path.getsize(os.path.join(folder, id))]
+        ids = self.existing("backups")
         if wanted == "all":
             return ids
         wanted = ids[-1:] if wanted == "latest" else [id for id in ids if id == wanted]
         ensure(wanted, f"{self.name} has no such backup; it has: {', '.join(ids) or 'none'}", Wrong)
         return wanted
 
-class Backup:
-    """An open manifest: reads the content of its files, each frame authenticated, each page against its digest."""
+class Content:
+    """An open manifest or segment: reads its files, each frame authenticated, each page against its digest."""
 
-    def __init__(self, database, id):
-        self.database, self.id, self.what = database, id, f"{database.what}/backups/{id}"
-        self.path = os.path.join(database.folder, "backups", id)
+    def __init__(self, database, id, folder, kind, noun):
+        self.database, self.id, self.what, self.noun = database, id, f"{database.what}/{folder}/{id}", noun
+        self.path = os.path.join(database.folder, folder, id)
         self.cache, self.cached_bytes, self.pack_keys = collections.OrderedDict(), 0, {}
 
         def key_of(header):
-            ensure(header["database"] == database.id.hex() and header.get("backup") == id,
-                   f"{self.what}: the manifest of another database or backup")
-            return derive("manifest key", database.data_key(id))
+            is_manifest = kind == MANIFEST
+            other = "manifest of another database or backup" if is_manifest else "segment of another database or place"
+            ensure(header["database"] == database.id.hex() and header.get(noun) == id, f"{self.what}: the {other}")
+            return derive("manifest key" if is_manifest else "segment key", database.data_key(id))
 
-        header, self.body = database.repository.document(self.path, MANIFEST, self.what, key_of)
+        header, self.body, self.hash = database.repository.document(self.path, kind, self.what, key_of)
+        self.header = header
         try:
             self.packs, self.files = {pack: size for pack, size in header["packs"]}, self.body["files"]
             sound = all(PACK_ID.match(pack) and is_count(size) for pack, size in self.packs.items())
@@ -238,7 +259,7 @@ class Backup:
             except FileNotFoundError:
                 still_there = os.path.exists(self.path) and os.path.getsize(self.path)
                 ensure(still_there, f"{self.what}: pruned meanwhile", Pruned)
-                raise Damage(f"{what}: missing, and backup {self.id} needs it") from None
+                raise Damage(f"{what}: missing, and {self.noun} {self.id} needs it") from None
             ensure(found == size and magic == b"COPALPK1", f"{what}: damaged ({found} bytes, not {size}, or no pack)")
 
     def frame(self, reference, kind):
@@ -333,7 +354,66 @@ class Backup:
 
     def piece(self, data, length, digest, reference):
         if len(data) != length or blake(data).digest()[:16] != digest:
-            raise Damage(f"{self.pack(reference[0])[1]}, frame {reference[1]}: not what backup {self.id} expects")
+            raise Damage(f"{self.pack(reference[0])[1]}, frame {reference[1]}: not what {self.noun} {self.id} expects")
+
+class Segment(Content):
+    """What happened after a backup, from one state to the next."""
+
+    def __init__(self, database, id):
+        super().__init__(database, id, "journal", SEGMENT, "segment")
+        try:
+            follows = self.header["follows"]
+            self.base, self.number, self.follows = follows["base"], follows["sequence"] + 1, follows["hash"]
+            sound = is_count(follows["sequence"]) and BACKUP_ID.match(self.base) and self.base < id
+            sound = sound and HASH.match(self.follows) and all(file["kind"] == "stream" for file in self.files)
+        except (KeyError, TypeError):
+            sound = False
+        ensure(sound, f"{self.what}: damaged")
+        self.time = instant(self.header.get("time"), self.what)
+
+class Backup(Content):
+    def __init__(self, database, id):
+        super().__init__(database, id, "backups", MANIFEST, "backup")
+
+    def journal(self, until=None):
+        """Its segments (up to that one) in order, each compared with what it follows: none is missing or exchanged."""
+        found = [entry for entry in self.database.segments() if entry[0] == self.id]
+        for _, id, _, damage in found:
+            if damage and (until is None or id <= until):
+                raise damage
+        end = [segment.number for _, id, segment, _ in found if segment and until in (None, id)]
+        ensure(end or until is None, f"the journal of backup {self.id} has no segment {printable(until)}", Wrong)
+        segments = [segment for _, _, segment, _ in found if segment and segment.number <= max(end)]
+        segments = sorted(segments, key=lambda segment: (segment.number, segment.id))
+        before, hash = 0, self.hash
+        time = segments and instant(self.body.get("captured_at"), self.what)
+        for segment in segments:
+            ensure(segment.number == before + 1, f"{segment.what}: has number {segment.number}, but the one before it "
+                                                 f"has {before}: some are missing or there twice")
+            ensure(segment.follows == hash, f"{segment.what}: follows another state than what is before it: exchanged")
+            ensure(segment.time >= time, f"{segment.what}: earlier than what it follows")
+            before, hash, time = segment.number, segment.hash, segment.time
+        return segments
+
+    def missing(self, segments):
+        """What the next backup says about segments that are not there; None if it misses none."""
+        later = [id for id in self.database.backups() if id > self.id][:1]
+        try:
+            follows = Backup(self.database, later[0]).body.get("follows") if later else None
+        except Damage:
+            return None
+        if not isinstance(follows, dict) or follows.get("base") != self.id:
+            return None
+        states = [(0, self.hash)] + [(segment.number, segment.hash) for segment in segments]
+        if (follows.get("sequence"), follows.get("hash")) in states:
+            return None
+        return f"{self.what}: its journal ends at segment {len(segments)}, but backup {later[0]} follows another end"
+
+def instant(text, what):
+    """A time, in order."""
+    found = TIME.match(text) if isinstance(text, str) else None
+    ensure(found, f"{what}: damaged (a time)")
+    return found[1], (found[2] or "").ljust(9, "0")
 
 class Node:
     """Takes the fields of a leaf or branch from its content, never more than there are."""
@@ -373,21 +453,28 @@ def sync(path):
     os.fsync(descriptor)
     os.close(descriptor)
 
-def restore(backup, folder):
+def restore(backup, folder, with_journal, until=None):
     """Writes all files beside their places, completely, before the first takes its own; replaces nothing."""
-    names = [safe_name(file["name"]) for file in backup.files]
+    segments = backup.journal(until) if with_journal else []
+    parts = [(backup, file, safe_name(file["name"])) for file in backup.files]
+    for segment in segments:
+        place = os.path.join("journal", f"{segment.number}-{segment.id}")
+        parts += [(segment, file, os.path.join(place, safe_name(file["name"]))) for file in segment.files]
+    names = [name for _, _, name in parts]
+    ensure(len(set(names)) == len(names), f"{backup.what}: has a file in the place of its journal; use --no-journal")
     targets = [os.path.join(folder, name) for name in names]
     for target in targets:
         ensure(not os.path.lexists(target), f"{target} exists already; choose another folder", Failure)
-    backup.check_packs()
+    for content in [backup, *segments]:
+        content.check_packs()
     os.makedirs(folder, exist_ok=True)
     staging = tempfile.mkdtemp(prefix=".copal-restore-", dir=folder)
     try:
-        for file, name in zip(backup.files, names):
+        for content, file, name in parts:
             path = os.path.join(staging, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "xb", buffering=MIB) as output:
-                for piece in backup.content(file):
+                for piece in content.content(file):
                     output.write(piece)
             sync(path)
         for target, name in zip(targets, names):
@@ -398,6 +485,9 @@ def restore(backup, folder):
             print(f"restored {target}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    missing = with_journal and until is None and backup.missing(segments)
+    if missing:
+        print(f"Warning: {missing}", file=sys.stderr)
 
 def each(items, action):
     """Does it for all, naming the damaged ones; fails at the end if there were any."""
@@ -412,19 +502,26 @@ def each(items, action):
 
 def verify(database, id):
     backup = Backup(database, id)
-    backup.check_packs()
-    total = sum(len(piece) for file in backup.files for piece in backup.content(file))
-    print(f"{database.name} {id}: sound, {total} bytes")
+    segments = backup.journal()
+    total = 0
+    for content in [backup, *segments]:
+        content.check_packs()
+        total += sum(len(piece) for file in content.files for piece in content.content(file))
+    missing = backup.missing(segments)
+    ensure(not missing, missing)
+    print(f"{database.name} {id}: sound, {total} bytes" + (f", {len(segments)} segments" if segments else ""))
 
 def show_database(repository, name):
     database = Database(repository, name)
     print(f"{name}  ({printable(database.record.get('name'))}, {printable(database.record.get('engine'))})")
 
     def show(id):
-        body, marks = Backup(database, id).body, os.path.join(database.folder, "marks", id)
+        backup, marks = Backup(database, id), os.path.join(database.folder, "marks", id)
+        body, segments = backup.body, backup.journal()
         marked = [mark for mark in ("pinned", "verified") if os.path.exists(f"{marks}.{mark}")]
         label = str(body.get("label") or "")
-        print(printable("  ".join([f"  {id}", f"{body.get('logical_bytes')} bytes", *marked, label])))
+        count = [f"{len(segments)} segments"] if segments else []
+        print(printable("  ".join([f"  {id}", f"{body.get('logical_bytes')} bytes", *count, *marked, label])))
 
     each(database.backups(), show)
 
@@ -466,6 +563,9 @@ def run(arguments):
     parser.add_argument("name", nargs="?", help="of the database")
     parser.add_argument("--backup", metavar="ID|latest|all")
     parser.add_argument("--to", metavar="FOLDER")
+    journal = parser.add_mutually_exclusive_group()
+    journal.add_argument("--no-journal", action="store_true", help="the backup alone")
+    journal.add_argument("--until", metavar="SEGMENT", help="the journal up to this segment")
     secret = parser.add_mutually_exclusive_group()
     secret.add_argument("--passphrase-file", metavar="FILE")
     secret.add_argument("--identity", metavar="FILE", help="with an age identity")
@@ -481,7 +581,8 @@ def run(arguments):
     database = Database(repository, options.name)
     if options.command == "verify":
         return each(database.backups(options.backup or "all"), lambda id: verify(database, id))
-    return restore(Backup(database, *database.backups(options.backup or "latest")), options.to)
+    backup = Backup(database, *database.backups(options.backup or "latest"))
+    return restore(backup, options.to, not options.no_journal, options.until)
 
 def main():
     try:

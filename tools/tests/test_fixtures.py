@@ -74,6 +74,33 @@ class Fixtures(unittest.TestCase):
                         restored += 1
         self.assertEqual(restored, 16)
 
+    def test_every_frozen_journal_restores(self):
+        import blake3
+
+        restored = 0
+        for kind in ("plain", "encrypted"):
+            folder = os.path.join(FIXTURES, "journal-1", kind)
+            with open(os.path.join(folder, "expected.json")) as file:
+                expected = json.load(file)
+            repository, passphrase = os.path.join(folder, "repository"), expected.get("passphrase")
+            run = self.restore(repository, "verify", expected["database"], passphrase=passphrase)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            for backup, saved in expected["backups"].items():
+                with self.subTest(folder=folder, backup=backup), tempfile.TemporaryDirectory() as target:
+                    arguments = [repository, "restore", expected["database"], "--backup", backup, "--to", target]
+                    run = self.restore(*arguments, passphrase=passphrase)
+                    self.assertEqual((run.returncode, run.stderr), (0, ""))
+                    files = dict(saved["files"])
+                    for number, segment in enumerate(saved["segments"], 1):
+                        place = f"journal/{number}-{segment['id']}"
+                        files.update({f"{place}/{name}": digest for name, digest in segment["files"].items()})
+                    for name, digest in files.items():
+                        with open(os.path.join(target, name), "rb") as file:
+                            self.assertEqual(blake3.blake3(file.read()).hexdigest(), digest)
+                        restored += 1
+        # Of each repository: two backups; segments of two files, none and one, and of two files.
+        self.assertEqual(restored, 2 * (2 + 3 + 2))
+
     def test_a_wrong_passphrase_opens_nothing(self):
         for folder in filter(lambda f: f.endswith("encrypted"), fixtures()):
             run = self.restore(os.path.join(folder, "repository"), "list", passphrase="wrong")

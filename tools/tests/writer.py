@@ -81,7 +81,9 @@ class Repository:
         text = json.dumps(header).encode()
         front = b"COPALDC1" + struct.pack("<I", len(text)) + text
         nonce = os.urandom(12) if self.key else b""
-        self.put(name, front + nonce + self.seal(kind, json.dumps(body).encode(), key, nonce, front))
+        data = front + nonce + self.seal(kind, json.dumps(body).encode(), key, nonce, front)
+        self.put(name, data)
+        return blake3(data).hexdigest()
 
 
 class Database:
@@ -209,8 +211,8 @@ class Backup:
         self.files.append({"name": name, "kind": "stream", "length": len(data), "digest": blake3(data).hexdigest(),
                            "branches": branches})
 
-    def finish(self, all_sizes, predecessor=None, label=None):
-        """Writes the manifest. all_sizes collects the sizes of all packs of the database."""
+    def finish(self, all_sizes, predecessor=None, label=None, **more):
+        """Writes the manifest; its hash. all_sizes collects the sizes of all packs of the database."""
         self.end_pack()
         all_sizes.update(self.sizes)
         database, repository = self.database, self.database.repository
@@ -222,7 +224,23 @@ class Backup:
                 "files": self.files, "pack_use": [[0, 0] for _ in self.needed],
                 "logical_bytes": sum(file["length"] for file in self.files), "added_bytes": sum(self.sizes.values()),
                 "stored_bytes": sum(all_sizes[pack] for pack in self.needed),
-                "inventory": {"facts": {}, "tables": []}, "position": None, "notes": [], "warnings": []}
+                "inventory": {"facts": {}, "tables": []}, "position": None, "notes": [], "warnings": [],
+                **more}
         data_key = database.data_key(self.id)
-        repository.put_document(f"databases/{database.name}/backups/{self.id}", 16, header, body,
-                                data_key and derive("manifest key", data_key))
+        return repository.put_document(f"databases/{database.name}/backups/{self.id}", 16, header, body,
+                                       data_key and derive("manifest key", data_key))
+
+    def finish_segment(self, base, sequence, hash, time="2026-11-20T15:31:00Z", **header):
+        """Writes what was made as a segment that follows this state, in the place of a manifest; its hash."""
+        self.end_pack()
+        database, repository = self.database, self.database.repository
+        header = {"format": 1, "database": database.id.hex(), "segment": self.id, "time": time,
+                  "follows": {"base": base, "sequence": sequence, "hash": hash},
+                  "packs": [[pack, self.sizes[pack]] for pack in self.needed], **header}
+        body = {"engine": "memory", "engine_version": "1", "copal_version": "0.1.0", "host": "h", "files": self.files,
+                "pack_use": [[0, 0] for _ in self.needed], "added_bytes": sum(self.sizes.values()),
+                "logical_bytes": sum(file["length"] for file in self.files),
+                "inventory": {"facts": {}, "tables": []}, "position": None, "notes": []}
+        data_key = database.data_key(self.id)
+        return repository.put_document(f"databases/{database.name}/journal/{self.id}", 19, header, body,
+                                       data_key and derive("segment key", data_key))

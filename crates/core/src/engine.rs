@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine_error::{AnyError, EngineResult};
-use crate::{Context, FileEntry, Inventory, Snapshots, Source};
+use crate::{Context, FileEntry, Inventory, Journal, Snapshots, Source};
 
 /// What an engine can do, as values, so that nobody above it asks for its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +188,11 @@ pub trait Content: Send + Sync {
         let _ = (out, context);
         Err(format!("{name} is not a stream").into())
     }
+
+    /// The segments of the journal to be applied after the files, in order; only for engines that have a journal.
+    fn segments(&self) -> &[Box<dyn Content>] {
+        &[]
+    }
 }
 
 /// How thoroughly a restored database is checked.
@@ -340,6 +345,11 @@ pub trait Engine: Send + Sync {
 
     /// What takes snapshots and rewinds to them, if the engine can.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// What tells what happened since a backup, if the engine can.
+    fn journal(&self) -> Option<&dyn Journal> {
         None
     }
 

@@ -29,6 +29,8 @@ pub enum EngineErrorKind {
     NoSpace,
     /// This engine cannot do that, or not with this version.
     Unsupported,
+    /// What happened since the last saved state is no longer known, or a journal does not fit together.
+    Gap,
     /// The operation was cancelled.
     Cancelled,
     /// The repository refused or failed; the source says why.

@@ -131,6 +131,15 @@ macro_rules! timed_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The id right behind this one: of the same second, or a new one of the next.
+            fn next(&self) -> Option<Self> {
+                let (stamp, digits) = self.0.split_at_checked(17)?;
+                match u16::from_str_radix(digits, 16).ok()?.checked_add(1) {
+                    Some(number) => Some(Self(format!("{stamp}{number:04x}"))),
+                    None => self.time().checked_add(jiff::SignedDuration::from_secs(1)).ok().map(Self::new),
+                }
+            }
         }
 
         impl FromStr for $name {
@@ -166,7 +175,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-timed_id!(BackupId, "backup id", "Names a backup (or a plan).");
+timed_id!(BackupId, "backup id", "Names a backup (or a plan, or a segment of the journal).");
 timed_id!(
     SnapshotId,
     "snapshot id",
@@ -177,16 +186,17 @@ impl SnapshotId {
     /// A new id for this time that sorts behind `newest`: of the same second, or the next one, if that is of this second or later.
     pub fn behind(newest: &Self, time: Timestamp) -> Self {
         let id = Self::new(time);
-        if id > *newest {
-            return id;
-        }
-        let (stamp, digits) = newest.0.split_at_checked(17).unwrap_or_default();
-        let next = u16::from_str_radix(digits, 16).ok().and_then(|number| number.checked_add(1));
-        match (next, newest.time().checked_add(jiff::SignedDuration::from_secs(1))) {
-            (Some(number), _) => Self(format!("{stamp}{number:04x}")),
-            (None, Ok(later)) => Self::new(later),
-            (None, Err(_)) => id,
-        }
+        if id > *newest { id } else { newest.next().unwrap_or(id) }
+    }
+}
+
+impl BackupId {
+    /// A new id for this time that sorts behind `newest`: the very next one, if that is of this second or later, so that a
+    /// second is enough for tens of thousands.
+    pub fn behind(newest: &Self, time: Timestamp) -> Self {
+        let id = Self::new(time);
+        let is_later = id.time() > newest.time();
+        if is_later { id } else { newest.next().unwrap_or(id) }
     }
 }
 
@@ -302,6 +312,24 @@ mod tests {
             last = next;
         }
         assert!(last.as_str().starts_with("20261120-153001Z-"), "{last}");
+    }
+
+    #[test]
+    fn many_backup_ids_of_one_second_stay_in_it() {
+        let now = "2026-11-20T15:30:00Z".parse().unwrap();
+        let first: BackupId = "20261120-153000Z-0003".parse().unwrap();
+        let mut last = first.clone();
+        for number in 0..60_000u32 {
+            let next = BackupId::behind(&last, now);
+            assert!(next > last && next.time() == now, "{number}: {next}");
+            last = next;
+        }
+        assert!(BackupId::behind(&first, "2001-01-01T00:00:00Z".parse().unwrap()) > first);
+        let end: BackupId = "20261120-153000Z-ffff".parse().unwrap();
+        assert!(BackupId::behind(&end, now).as_str().starts_with("20261120-153001Z-"));
+        assert!(
+            BackupId::behind(&end, "2026-11-20T16:00:00Z".parse().unwrap()).as_str().starts_with("20261120-160000Z-")
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod engine;
 mod engine_error;
 mod ids;
 mod inventory;
+mod journal;
 mod manifest;
 mod notify_event;
 mod retention;
@@ -25,9 +26,10 @@ pub use engine::{
 pub use engine_error::{AnyError, EngineError, EngineErrorKind, EngineResult};
 pub use ids::{BackupId, DatabaseId, FolderName, IdError, PackId, RepositoryId, SnapshotId};
 pub use inventory::{Difference, Inventory, TableCount};
+pub use journal::Journal;
 pub use manifest::{
-    DatabaseRecord, FORMAT_VERSION, FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody,
-    ManifestHeader, PackUse, Promise,
+    DatabaseRecord, FORMAT_VERSION, FileEntry, Follows, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE,
+    ManifestBody, ManifestHeader, PackUse, Promise, SegmentBody, SegmentHeader,
 };
 pub use notify_event::NotifyEvent;
 pub use retention::{Candidate, Decision, Keep, Reason, RetentionError, decide};

@@ -91,12 +91,71 @@ pub struct ManifestBody {
     pub inventory: Inventory,
     /// Where the backup stands in the database's own history.
     pub position: Option<String>,
+    /// The end of the journal that was saved before it, if its writer knew one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
     /// Remarks of the engine.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Warnings while the backup was made.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The state that a segment, or a new backup, goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Follows {
+    /// The backup under the journal.
+    pub base: BackupId,
+    /// The number of the last segment, from 1; 0: the backup itself.
+    pub sequence: u64,
+    /// BLAKE3 of that object, the manifest or the segment, as 64 hexadecimal digits.
+    pub hash: String,
+}
+
+/// The clear header of a segment of the journal; the seal of the body binds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentHeader {
+    /// Always [`FORMAT_VERSION`].
+    pub format: u32,
+    /// The database's id.
+    pub database: DatabaseId,
+    /// The segment's id, which is also the object's name.
+    pub segment: BackupId,
+    /// When the captured view was opened: up to here the segment tells what happened.
+    pub time: Timestamp,
+    /// The state it goes on from; its own number is the next one.
+    pub follows: Follows,
+    /// Every pack that reading it needs, with its size in bytes.
+    pub packs: Vec<(PackId, u64)>,
+}
+
+/// The sealed body of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentBody {
+    /// The engine's name.
+    pub engine: String,
+    /// Version of the database's format or server.
+    pub engine_version: String,
+    /// Version of the program that wrote it.
+    pub copal_version: String,
+    /// The machine that wrote it.
+    pub host: String,
+    /// Streams, as in a manifest.
+    pub files: Vec<FileEntry>,
+    /// As in a manifest.
+    pub pack_use: Vec<PackUse>,
+    /// Bytes of all files.
+    pub logical_bytes: u64,
+    /// Bytes of the packs that it wrote.
+    pub added_bytes: u64,
+    /// What the database contained when it was captured.
+    pub inventory: Inventory,
+    /// Where it ends in the database's own history.
+    pub position: Option<String>,
+    /// Remarks of the engine.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Uncompressed bytes in a pack, and how many of them a backup uses; written as `[total, used]`.

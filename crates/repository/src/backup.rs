@@ -1,14 +1,12 @@
 //! Making a backup: lease, base, content, manifest; docs/format.md, "What exists".
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use copal_core::{
-    AnyError, BackupId, Context, FORMAT_VERSION, FileHandle, FolderName, Inventory, ManifestBody, ManifestHeader,
-    PackId, PageFileSpec, Promise, Sink,
+    AnyError, BackupId, Context, FORMAT_VERSION, FileHandle, FolderName, Follows, Inventory, ManifestBody,
+    ManifestHeader, PageFileSpec, Promise, Sink,
 };
-use copal_storage::ObjectPath;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::catalog::{Catalog, Database, Manifest};
 use crate::document;
@@ -19,11 +17,9 @@ use crate::listing::{DamagedBackup, missing_backups};
 use crate::operation::Operation;
 use crate::plan::{self, Blocked};
 use crate::repository::Repository;
+use crate::session::{self, CLOCK_TOLERANCE, Making};
 use crate::state::KnownNewest;
 use crate::writer::{Base, WriteOptions, Writer, Written, save_cache};
-
-/// How far a clock may be behind before it is worth a warning.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the engine and the caller know about a finished backup.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +42,8 @@ pub struct BackupFacts {
     pub inventory: Inventory,
     /// Where the backup stands in the database's own history.
     pub position: Option<String>,
+    /// The end of the journal that was saved before, if it is known.
+    pub follows: Option<Follows>,
     /// Remarks of the engine.
     pub notes: Vec<String>,
     /// Warnings so far.
@@ -70,8 +68,22 @@ pub struct BackupSession {
     damaged: Vec<DamagedBackup>,
 }
 
-/// Takes the content of the backup; `Send`, and used outside of async code.
+/// Takes the content of a backup or a segment; `Send`, and used outside of async code.
 pub struct BackupSink(Writer);
+
+impl BackupSink {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self(writer)
+    }
+
+    /// Waits until everything is stored durably.
+    pub(crate) async fn close(self) -> Result<Written> {
+        let closed = tokio::task::spawn_blocking(move || self.0.close()).await;
+        closed.map_err(|e| {
+            RepositoryError::new(RepositoryErrorKind::Local, "what was captured could not be completed").because(e)
+        })?
+    }
+}
 
 impl Sink for BackupSink {
     fn begin(&mut self, spec: &PageFileSpec) -> std::result::Result<FileHandle, AnyError> {
@@ -112,6 +124,13 @@ pub struct CommittedBackup {
     pub damaged: Vec<DamagedBackup>,
 }
 
+impl CommittedBackup {
+    /// The state that the backup saved, for the first segment of its journal.
+    pub fn end(&self) -> Follows {
+        self.manifest.end()
+    }
+}
+
 impl Repository {
     /// Takes the lease of a database and prepares a backup. Errors: `Busy`, storage errors.
     pub async fn begin_backup(
@@ -120,42 +139,14 @@ impl Repository {
         options: &WriteOptions,
         context: &Context,
     ) -> Result<(BackupSession, BackupSink)> {
-        let (operation, id, catalog) = self.begin_with_id(&database.name, context).await?;
+        let (operation, id, catalog) = self.begin_with_id(&database.name, Making::Backup, context).await?;
         match self.prepare(database, &operation, &id, &catalog, options, context).await {
             Ok((session, sink)) => Ok((session, sink)),
             Err(error) => {
                 let error = operation.explain(error).await;
-                if let Some(operation) = Arc::into_inner(operation) {
-                    operation.release().await;
-                }
+                session::release(operation).await;
                 Err(error)
             }
-        }
-    }
-
-    /// Takes the lease for a backup whose id is later than every id that was ever used for this database.
-    async fn begin_with_id(&self, name: &FolderName, context: &Context) -> Result<(Arc<Operation>, BackupId, Catalog)> {
-        let mut catalog = self.catalog(name).await?;
-        loop {
-            let now = self.options.clock.wall();
-            let earliest = catalog.newest_id().map(|newest| newest.time() + SignedDuration::from_secs(1));
-            let time = earliest.map_or(now, |e| e.max(now));
-            let id = BackupId::new(time);
-            let commit = layout::backup(name, &id);
-            let operation = Operation::begin(&self.ground(), name, "backup", commit, context).await?;
-            // Somebody may have finished a backup between the listing and the lease.
-            catalog = match self.catalog(name).await {
-                Ok(catalog) => catalog,
-                Err(error) => {
-                    operation.release().await;
-                    return Err(error);
-                }
-            };
-            if catalog.newest_id().is_none_or(|newest| *newest < id) {
-                return Ok((Arc::new(operation), id, catalog));
-            }
-            operation.release().await;
-            context.cancel.check()?;
         }
     }
 
@@ -181,7 +172,7 @@ impl Repository {
         let mut base = None;
         let mut avoid = self.database_state(database).damaged_packs();
         if let Some(manifest) = &manifest {
-            let broken = self.broken_packs(database, &manifest.header).await?;
+            let broken = self.broken_packs(database, &manifest.header.packs).await?;
             for (pack, problem) in &broken {
                 let object = layout::pack(&database.name, pack);
                 damaged.push(DamagedBackup {
@@ -251,25 +242,6 @@ impl Repository {
         if others { Err(exchanged_record(&database.name)) } else { Ok(None) }
     }
 
-    /// The packs of a manifest that are not there with their sizes, by one listing.
-    async fn broken_packs(&self, database: &Database, header: &ManifestHeader) -> Result<HashMap<PackId, String>> {
-        let listed = self.storage.list(&layout::packs(&database.name)).await?;
-        let sizes: HashMap<ObjectPath, u64> = listed.into_iter().map(|info| (info.path, info.size)).collect();
-        let mut broken = HashMap::new();
-        for (id, size) in &header.packs {
-            match sizes.get(&layout::pack(&database.name, id)) {
-                Some(found) if found == size => {}
-                Some(found) => {
-                    broken.insert(id.clone(), format!("has {found} bytes instead of {size}"));
-                }
-                None => {
-                    broken.insert(id.clone(), "is missing".to_owned());
-                }
-            }
-        }
-        Ok(broken)
-    }
-
     /// Whether this machine remembers a newer backup than there is.
     pub(crate) fn rollback(&self, database: &Database, catalog: &Catalog) -> Option<DamagedBackup> {
         let known = self.database_state(database).newest()?.backup;
@@ -302,41 +274,21 @@ impl BackupSession {
             Ok(committed) => Ok(committed),
             Err(error) => Err(self.operation.explain(error).await),
         };
-        self.release().await;
+        session::release(self.operation).await;
         result
     }
 
     /// Gives up; nothing exists, and what was stored goes with the next prune.
     pub async fn abandon(self, sink: Option<BackupSink>) {
         drop(sink);
-        self.release().await;
-    }
-
-    async fn release(self) {
-        // The writer's threads may hold the operation a moment longer.
-        let mut operation = self.operation;
-        for _ in 0..100 {
-            operation = match Arc::try_unwrap(operation) {
-                Ok(operation) => return operation.release().await,
-                Err(shared) => shared,
-            };
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        session::release(self.operation).await;
     }
 
     async fn try_commit(&self, sink: BackupSink, facts: BackupFacts, context: &Context) -> Result<CommittedBackup> {
-        let closed = tokio::task::spawn_blocking(move || sink.0.close()).await;
-        let written = closed.map_err(|e| {
-            RepositoryError::new(RepositoryErrorKind::Local, "the backup could not be completed").because(e)
-        })??;
+        let written = sink.close().await?;
         context.cancel.check()?;
         let (header, body) = self.manifest(&written, &facts);
-        let broken = self.repository.broken_packs(&self.database, &header).await?;
-        if let Some((id, problem)) = broken.iter().next() {
-            let path = layout::pack(&self.database.name, id);
-            return Err(RepositoryError::damage(&path, format!("{problem}, just after it was written or found"))
-                .hint("somebody changes the repository from outside; the backup was not made"));
-        }
+        self.repository.require_packs(&self.database, &header.packs).await?;
         let cipher = self.repository.keys.manifest(&self.database.id, &self.id);
         let bytes = document::encode(Kind::Manifest, &header, &body, &cipher)?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
@@ -384,6 +336,7 @@ impl BackupSession {
             pack_use: used.iter().map(|p| p.r#use).collect(),
             inventory: facts.inventory.clone(),
             position: facts.position.clone(),
+            follows: facts.follows.clone(),
             notes: facts.notes.clone(),
             warnings: facts.warnings.iter().chain(&self.warnings).cloned().collect(),
         };

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use copal_core::{BackupId, DatabaseId, DatabaseRecord, FORMAT_VERSION, FolderName, ManifestBody, ManifestHeader};
+use copal_core::{
+    BackupId, DatabaseId, DatabaseRecord, FORMAT_VERSION, FolderName, Follows, ManifestBody, ManifestHeader,
+};
 use copal_storage::{ObjectInfo, ObjectPath, StorageErrorKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,13 @@ pub struct Manifest {
     pub(crate) hash: String,
 }
 
+impl Manifest {
+    /// The state that its backup saved, for the first segment after it.
+    pub fn end(&self) -> Follows {
+        Follows { base: self.header.backup.clone(), sequence: 0, hash: self.hash.clone() }
+    }
+}
+
 /// The objects of one database, as one listing told them.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
@@ -53,6 +62,9 @@ pub struct Catalog {
     pub pinned: BTreeSet<BackupId>,
     /// Likewise.
     pub verified: BTreeSet<BackupId>,
+    /// Segments of all journals by id, with their sizes.
+    pub segments: BTreeMap<BackupId, ObjectInfo>,
+    pub(crate) segment_tombstones: BTreeMap<BackupId, Timestamp>,
     pub(crate) marks: Vec<(BackupId, Mark)>,
     pub(crate) foreign: Vec<ObjectPath>,
 }
@@ -71,9 +83,21 @@ impl Catalog {
         }
     }
 
-    /// The newest id that was ever used here, cancelled ones included.
+    /// The newest id that was ever used here, segments and cancelled ones included.
     pub(crate) fn newest_id(&self) -> Option<&BackupId> {
-        self.newest().max(self.tombstones.keys().next_back())
+        let of_segments = self.segments.keys().next_back().max(self.segment_tombstones.keys().next_back());
+        self.newest().max(self.tombstones.keys().next_back()).max(of_segments)
+    }
+
+    /// The backup under a segment that cannot be read: the one before it, as nobody appends to another than the newest.
+    /// Tombstones do not count, because those of cancelled backups lie in the midst of a journal that goes on.
+    pub(crate) fn base_by_order(&self, segment: &BackupId) -> Option<&BackupId> {
+        self.backups.range(..segment).next_back().map(|(id, _)| id)
+    }
+
+    /// Whether no other backup that exists lies between this one, pruned or not, and a segment.
+    pub(crate) fn is_next_below(&self, backup: &BackupId, segment: &BackupId) -> bool {
+        backup < segment && self.base_by_order(segment).is_none_or(|base| base <= backup)
     }
 }
 
@@ -122,9 +146,22 @@ impl Repository {
 
     /// Lists the objects of a database (not its packs).
     pub async fn catalog(&self, name: &FolderName) -> Result<Catalog> {
-        let (backups_path, marks_path) = (layout::backups(name), layout::marks(name));
-        let (backups, marks) = futures::try_join!(self.storage.list(&backups_path), self.storage.list(&marks_path))?;
+        let (backups, marks, journal) = (layout::backups(name), layout::marks(name), layout::journal(name));
+        let storage = &self.storage;
+        let (backups, marks, segments) =
+            futures::try_join!(storage.list(&backups), storage.list(&marks), storage.list(&journal))?;
         let mut catalog = Catalog::default();
+        for info in segments {
+            let Ok(id) = info.path.file_name().parse::<BackupId>() else { continue };
+            if info.path != layout::segment(name, &id) {
+                continue;
+            }
+            if info.size == 0 {
+                catalog.segment_tombstones.insert(id, info.modified);
+            } else {
+                catalog.segments.insert(id, info);
+            }
+        }
         for info in backups {
             match info.path.file_name().parse::<BackupId>() {
                 Ok(id) if info.path == layout::backup(name, &id) && info.size == 0 => {

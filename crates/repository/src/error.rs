@@ -23,6 +23,8 @@ pub enum RepositoryErrorKind {
     Replay,
     /// The repository is older than what this machine has seen.
     Rollback,
+    /// The state that a segment is to go on from is not the end of the newest backup's journal: only a backup helps.
+    Gap,
     /// Another operation holds the database's lease, or cancelled this one.
     Busy,
     /// The backup was pruned while it was read.

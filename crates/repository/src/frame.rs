@@ -21,13 +21,14 @@ pub(crate) enum Kind {
     Manifest = 16,
     Record = 17,
     Plan = 18,
+    Segment = 19,
 }
 
 impl Kind {
     fn max_content(self) -> usize {
         match self {
             Self::Pages | Self::Leaf | Self::Branch | Self::Stream | Self::StreamLeaf => MAX_PACK_CONTENT,
-            Self::Manifest | Self::Record | Self::Plan => MAX_DOCUMENT_CONTENT,
+            Self::Manifest | Self::Record | Self::Plan | Self::Segment => MAX_DOCUMENT_CONTENT,
         }
     }
 }

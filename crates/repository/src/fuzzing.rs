@@ -2,7 +2,7 @@
 //!
 //! Not part of the API; behind the feature `fuzzing`. The targets in `fuzz/` and `tests/hostile_corpus.rs` share it.
 
-use copal_core::{ManifestBody, ManifestHeader, RepositoryId, Secret};
+use copal_core::{ManifestBody, ManifestHeader, RepositoryId, Secret, SegmentBody, SegmentHeader};
 use copal_storage::{MemoryStorage, ObjectPath};
 
 use crate::config::Config;
@@ -61,7 +61,7 @@ pub fn branch(bytes: &[u8]) {
 /// A frame that authenticated.
 pub fn frame(bytes: &[u8]) {
     let in_packs = [Kind::Pages, Kind::Leaf, Kind::Branch, Kind::Stream, Kind::StreamLeaf];
-    for kind in in_packs.into_iter().chain([Kind::Manifest, Kind::Record, Kind::Plan]) {
+    for kind in in_packs.into_iter().chain([Kind::Manifest, Kind::Record, Kind::Plan, Kind::Segment]) {
         if let Ok(content) = Decoder::new().decode(kind, bytes) {
             assert_eq!(bytes.first(), Some(&(kind as u8)));
             let claim = bytes.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
@@ -80,6 +80,12 @@ pub fn document(bytes: &[u8]) {
             && let Ok(body) = document.open::<ManifestBody>(Kind::Manifest, &Cipher::Plain)
         {
             let _ = crate::manifest_rules::check(&path, &document.header, &body);
+        }
+        if let Ok(document) = Document::<SegmentHeader>::parse(&path, bytes.clone().into())
+            && let Ok(body) = document.open::<SegmentBody>(Kind::Segment, &Cipher::Plain)
+            && crate::manifest_rules::check_segment(&path, &document.header, &body).is_ok()
+        {
+            assert!(body.files.iter().all(copal_core::FileEntry::is_stream));
         }
         if let Ok(document) = Document::<PlanHeader>::parse(&path, bytes.clone().into()) {
             let _ = document.open::<Plan>(Kind::Plan, &Cipher::Plain);

@@ -97,6 +97,12 @@ impl Keys {
             .map_or(Cipher::Plain, |key| Cipher::aes(&derive("copal format 1: manifest key", &[key.as_slice()])))
     }
 
+    /// Seals a segment of the journal.
+    pub(crate) fn segment(&self, database: &DatabaseId, segment: &BackupId) -> Cipher {
+        self.data_key(database, segment)
+            .map_or(Cipher::Plain, |key| Cipher::aes(&derive("copal format 1: segment key", &[key.as_slice()])))
+    }
+
     /// Seals a database record.
     pub(crate) fn record(&self, database: &DatabaseId) -> Cipher {
         self.0.as_ref().map_or(Cipher::Plain, |k| {

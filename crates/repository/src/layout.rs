@@ -90,6 +90,14 @@ pub(crate) fn mark(name: &FolderName, id: &BackupId, mark: Mark) -> ObjectPath {
     path(format!("databases/{name}/marks/{id}.{}", mark.suffix()))
 }
 
+pub(crate) fn journal(name: &FolderName) -> ObjectPath {
+    path(format!("databases/{name}/journal"))
+}
+
+pub(crate) fn segment(name: &FolderName, id: &BackupId) -> ObjectPath {
+    path(format!("databases/{name}/journal/{id}"))
+}
+
 pub(crate) fn plans(name: &FolderName) -> ObjectPath {
     path(format!("databases/{name}/plans"))
 }

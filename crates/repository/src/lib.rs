@@ -15,6 +15,7 @@ mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod journal;
 mod keys;
 mod layout;
 mod listing;
@@ -29,6 +30,7 @@ mod reader;
 mod repository;
 mod salvage;
 mod seal;
+mod session;
 mod state;
 mod verify;
 mod wrap;
@@ -38,6 +40,9 @@ pub use backup::{BackupFacts, BackupSession, BackupSink, CommittedBackup};
 pub use catalog::{Catalog, Database, Manifest};
 pub use config::Encryption;
 pub use error::{RepositoryError, RepositoryErrorKind, Result};
+pub use journal::{
+    CommittedSegment, Journal, JournalListing, MissingSegments, Segment, SegmentFacts, SegmentSession, SegmentSummary,
+};
 pub use layout::Mark;
 pub use listing::{DamagedBackup, Listing, Summary};
 pub use prune::{PruneRules, Pruned};

@@ -57,6 +57,8 @@ pub struct Summary {
     pub label: Option<String>,
     /// Where the database was.
     pub source: String,
+    /// When the captured view was opened.
+    pub captured_at: Timestamp,
     /// Size of the database.
     pub logical_bytes: u64,
     /// Bytes that this backup added.
@@ -76,12 +78,14 @@ pub struct Summary {
 impl Summary {
     /// The summary of a manifest, marks not considered.
     pub fn of(manifest: &Manifest) -> Self {
-        let ManifestBody { engine, label, source, logical_bytes, added_bytes, stored_bytes, .. } = &manifest.body;
+        let ManifestBody { engine, label, source, captured_at, .. } = &manifest.body;
+        let ManifestBody { logical_bytes, added_bytes, stored_bytes, .. } = &manifest.body;
         Self {
             id: manifest.header.backup.clone(),
             engine: engine.clone(),
             label: label.clone(),
             source: source.clone(),
+            captured_at: *captured_at,
             logical_bytes: *logical_bytes,
             added_bytes: *added_bytes,
             stored_bytes: *stored_bytes,
@@ -150,7 +154,13 @@ impl Repository {
         if changed {
             state.write(CACHE, &cache);
         }
-        listing.damaged.extend(self.rollback(database, &catalog));
+        // What is remembered may be younger than the catalog.
+        if let Some(missing) = self.rollback(database, &catalog)
+            && !self.exists(&missing.object).await?
+        {
+            listing.damaged.push(missing);
+        }
+        listing.damaged.extend(self.journal_rollback(database, &catalog).await?);
         let predecessors = cache.summaries.values().map(|(_, s)| (s.id.clone(), s.predecessor.clone()));
         let lost = self.lost(database, &catalog, predecessors.collect()).await?;
         listing.damaged.extend(lost);

@@ -1,25 +1,54 @@
-//! What a manifest must satisfy before anything in it is used: it may come from a hostile hand when nothing is encrypted.
+//! What a manifest or a segment must satisfy before anything in it is used: it may come from a hostile hand when nothing is
+//! encrypted.
 
 use std::collections::{HashMap, HashSet};
 
-use copal_core::{FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody, ManifestHeader};
+use copal_core::{
+    FileEntry, FrameRef, MAX_HEAD_BYTES, MAX_PAGE_SIZE, MIN_PAGE_SIZE, ManifestBody, ManifestHeader, PackId, PackUse,
+    SegmentBody, SegmentHeader,
+};
 use copal_storage::ObjectPath;
 
 use crate::error::{RepositoryError, Result};
 use crate::page_map::{FANOUT, page_count};
 
+/// Numbers of segments are smaller; nobody writes so many.
+const MAX_SEQUENCE: u64 = 1 << 40;
+
 /// Checks the numbers and names of a manifest against the format.
 pub(crate) fn check(path: &ObjectPath, header: &ManifestHeader, body: &ManifestBody) -> Result<()> {
-    let broken = |problem: &str| Err(RepositoryError::damage(path, format!("breaks a rule of the format: {problem}")));
-    if header.packs.iter().any(|(_, size)| *size > crate::pack::MAX_BYTES) {
+    check_content(path, &header.packs, &body.pack_use, &body.files)
+}
+
+/// The same of a segment, which has a number and streams only.
+pub(crate) fn check_segment(path: &ObjectPath, header: &SegmentHeader, body: &SegmentBody) -> Result<()> {
+    if header.follows.sequence >= MAX_SEQUENCE {
+        return broken(path, "the number of the segment is out of range");
+    }
+    if header.segment <= header.follows.base {
+        return broken(path, "a segment is older than its backup");
+    }
+    if !body.files.iter().all(FileEntry::is_stream) {
+        return broken(path, "a segment has a file that is no stream");
+    }
+    check_content(path, &header.packs, &body.pack_use, &body.files)
+}
+
+fn broken(path: &ObjectPath, problem: &str) -> Result<()> {
+    Err(RepositoryError::damage(path, format!("breaks a rule of the format: {problem}")))
+}
+
+fn check_content(path: &ObjectPath, packs: &[(PackId, u64)], r#use: &[PackUse], files: &[FileEntry]) -> Result<()> {
+    let broken = |problem: &str| broken(path, problem);
+    if packs.iter().any(|(_, size)| *size > crate::pack::MAX_BYTES) {
         return broken("a pack is too large");
     }
-    let packs: HashMap<_, _> = header.packs.iter().map(|(id, size)| (id, *size)).collect();
-    if packs.len() != header.packs.len() || body.pack_use.len() != header.packs.len() {
+    let sizes: HashMap<_, _> = packs.iter().map(|(id, size)| (id, *size)).collect();
+    if sizes.len() != packs.len() || r#use.len() != packs.len() {
         return broken("the list of packs contradicts itself");
     }
     let mut names = HashSet::new();
-    for file in &body.files {
+    for file in files {
         let name = file.name();
         if !is_safe_name(name) || !names.insert(name) {
             return broken("a file has an unsafe or repeated name");
@@ -44,7 +73,7 @@ pub(crate) fn check(path: &ObjectPath, header: &ManifestHeader, body: &ManifestB
             return broken("a page map or list of chunks has another size than its file");
         }
         let lies_inside =
-            |b: &FrameRef| packs.get(&b.pack).is_some_and(|size| u64::from(b.offset) + u64::from(b.length) <= *size);
+            |b: &FrameRef| sizes.get(&b.pack).is_some_and(|size| u64::from(b.offset) + u64::from(b.length) <= *size);
         if !file.branches().iter().all(lies_inside) {
             return broken("a page map or list of chunks lies outside of the packs that are listed");
         }

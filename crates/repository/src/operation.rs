@@ -232,7 +232,7 @@ pub(crate) async fn or_cancelled<T>(future: impl Future<Output = T>, context: &C
 fn is_commit_of(database: &FolderName, path: &ObjectPath) -> bool {
     let parent = path.as_str().rsplit_once('/').map(|(parent, _)| parent);
     let named_well = path.file_name().parse::<copal_core::BackupId>().is_ok();
-    let places = [layout::backups(database), layout::plans(database)];
+    let places = [layout::backups(database), layout::journal(database), layout::plans(database)];
     named_well && places.iter().any(|place| Some(place.as_str()) == parent)
 }
 

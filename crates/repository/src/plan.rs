@@ -36,13 +36,18 @@ pub(crate) struct Plan {
     pub(crate) packs: Vec<PackId>,
     /// File names of marks.
     pub(crate) marks: Vec<String>,
-    /// Expired tombstones, `backups/<id>` or `plans/<id>`.
+    /// Expired tombstones, `backups/<id>`, `journal/<id>` or `plans/<id>`.
     pub(crate) tombstones: Vec<String>,
+    /// Segments to be replaced by tombstones, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) segments: Vec<(BackupId, String)>,
 }
 
 impl Plan {
     pub(crate) fn is_empty(&self) -> bool {
-        self.manifests.is_empty() && self.packs.is_empty() && self.marks.is_empty() && self.tombstones.is_empty()
+        let Self { created: _, manifests, packs, marks, tombstones, segments } = self;
+        let nothing_goes = packs.is_empty() && marks.is_empty() && tombstones.is_empty();
+        manifests.is_empty() && segments.is_empty() && nothing_goes
     }
 
     pub(crate) fn encode(&self, repository: &Repository, database: &Database, id: &BackupId) -> Result<Bytes> {
@@ -60,7 +65,7 @@ pub(crate) struct Blocked {
     pub(crate) did_something: bool,
     /// Why a plan could not be finished: there is no right to delete.
     pub(crate) refused: Option<RepositoryError>,
-    /// Plans that cannot be read, so that nobody can tell what they name.
+    /// Plans that cannot be read, so that nobody can tell what they name, or that name what is not the same any more.
     pub(crate) unreadable: Vec<RepositoryError>,
 }
 
@@ -108,6 +113,11 @@ pub(crate) async fn finish_all(
                 context.note(format!("the prune {id} stays unfinished: deleting is not allowed here"));
                 blocked.manifests.extend(plan.manifests.into_iter().map(|(id, _)| id));
                 blocked.refused = Some(error);
+            }
+            // Something that goes is not what was planned: a backup goes on, and who deletes must not.
+            Err(error) if error.is_damage() => {
+                blocked.manifests.extend(plan.manifests.into_iter().map(|(id, _)| id));
+                blocked.unreadable.push(error);
             }
             Err(error) => return Err(error),
         }
@@ -165,16 +175,17 @@ pub(crate) async fn execute(
 ) -> Result<()> {
     let storage = &repository.storage;
     let name = &database.name;
-    for (backup, hash) in &plan.manifests {
+    // Manifests first: whoever misses a segment then finds that its base is gone, too.
+    let manifests = plan.manifests.iter().map(|(id, hash)| (layout::backup(name, id), hash));
+    for (path, hash) in manifests.chain(plan.segments.iter().map(|(id, hash)| (layout::segment(name, id), hash))) {
         operation.check()?;
-        let path = layout::backup(name, backup);
         replace_by_tombstone(repository, &path, Some(hash)).await?;
     }
     let mut gone: Vec<ObjectPath> = plan.packs.iter().map(|pack| layout::pack(name, pack)).collect();
     for (folder, file) in
         plan.marks.iter().map(|m| ("marks", m.as_str())).chain(plan.tombstones.iter().filter_map(|t| {
             let (folder, file) = t.split_once('/')?;
-            matches!(folder, "backups" | "plans").then_some((folder, file))
+            matches!(folder, "backups" | "journal" | "plans").then_some((folder, file))
         }))
     {
         let path = format!("{}/{folder}/{file}", layout::database_folder(name));

@@ -9,7 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::{Catalog, Database, Manifest};
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::journal::Segment;
 use crate::layout;
+use crate::listing::DamagedBackup;
 use crate::operation::Operation;
 use crate::plan::{self, Plan};
 use crate::repository::Repository;
@@ -40,6 +42,8 @@ pub struct Pruned {
     pub packs: usize,
     /// Bytes of packs freed.
     pub bytes: u64,
+    /// Segments of journals that went with their backups, oldest first.
+    pub segments: Vec<BackupId>,
 }
 
 impl Repository {
@@ -48,13 +52,14 @@ impl Repository {
         let planned = plan::planned(self, database).await?.require_readable()?;
         let mut catalog = self.catalog(&database.name).await?;
         catalog.backups.retain(|id, _| !planned.manifests.contains(id));
-        self.refuse_rolled_back(database, &catalog)?;
+        self.refuse_rolled_back(database, &catalog).await?;
         let now = self.options.clock.wall();
         let (_, pruned) = self.draft(database, &catalog, rules, now).await?;
         Ok(pruned)
     }
 
-    /// Drops what no rule wants and what no backup needs. Errors: `Busy`; damage if a remaining manifest cannot be read.
+    /// Drops what no rule wants, with its journal, and what nothing needs. Errors: `Busy`; damage if a manifest, or a segment
+    /// of a backup that stays, cannot be read.
     pub async fn prune(&self, database: &Database, rules: &PruneRules, context: &Context) -> Result<Pruned> {
         let id = BackupId::new(self.options.clock.wall());
         let commit = layout::plan(&database.name, &id);
@@ -80,7 +85,7 @@ impl Repository {
             return Err(error.hint("a prune needs the right to delete; nothing new was planned"));
         }
         let catalog = self.catalog(&database.name).await?;
-        self.refuse_rolled_back(database, &catalog)?;
+        self.refuse_rolled_back(database, &catalog).await?;
         // The store's own clock, as the lease that we have just written tells it.
         let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
         let (plan, pruned) = self.draft(database, &catalog, rules, now).await?;
@@ -94,9 +99,16 @@ impl Repository {
         Ok(pruned)
     }
 
-    /// While the newest backup is missing, what it needs looks like garbage.
-    fn refuse_rolled_back(&self, database: &Database, catalog: &Catalog) -> Result<()> {
-        let Some(missing) = self.rollback(database, catalog) else { return Ok(()) };
+    /// While the newest backup, or the end of its journal, is missing, what it needs looks like garbage.
+    async fn refuse_rolled_back(&self, database: &Database, catalog: &Catalog) -> Result<()> {
+        let at_the_end = |missing: &DamagedBackup| missing.backup.as_ref() == catalog.newest();
+        let of_journal = self.journal_rollback(database, catalog).await?.filter(at_the_end);
+        let missing = match self.rollback(database, catalog) {
+            // What is remembered may be younger than the catalog, if nobody holds the lease.
+            Some(missing) if !self.exists(&missing.object).await? => Some(missing),
+            _ => of_journal,
+        };
+        let Some(missing) = missing else { return Ok(()) };
         let message = format!("{}: {}", missing.object, missing.problem);
         let hint = "nothing was deleted; bring the object back from another copy, or make a backup: \
                     from then on that one counts as the newest";
@@ -144,14 +156,40 @@ impl Repository {
             }
         }
         manifests.sort();
+        let mut segments = Vec::new();
+        for (id, segment) in self.segments(database, catalog.segments.keys().cloned().collect()).await {
+            let segment = match segment {
+                Ok(segment) => segment,
+                // It goes with its backup, whatever it was; its packs bear its own name.
+                Err(e) if e.is_damage() && goes_unread(&id, catalog, &dropped, now) => {
+                    let bytes = self.storage.get(&layout::segment(&database.name, &id)).await?;
+                    segments.push((id, blake3::hash(&bytes).to_hex().to_string()));
+                    continue;
+                }
+                Err(error) => {
+                    let hint = "nothing was deleted, because nobody can tell what this segment needs; \
+                                bring the object back, or remove it by hand if it is lost anyway";
+                    return Err(error.about(&database.name, catalog.base_by_order(&id)).hint(hint));
+                }
+            };
+            let base = &segment.header.follows.base;
+            if dropped.contains(base) || is_orphaned(&segment, catalog, now) {
+                segments.push((id, segment.hash));
+            } else {
+                needed.extend(segment.header.packs.into_iter().map(|(pack, _)| pack));
+            }
+        }
+        segments.sort();
         let mut plan = Plan {
             created: self.options.clock.wall(),
             manifests,
             packs: Vec::new(),
             marks: Vec::new(),
             tombstones: Vec::new(),
+            segments,
         };
         let mut pruned = Pruned::default();
+        pruned.segments.extend(plan.segments.iter().map(|(id, _)| id.clone()));
         for info in &listed {
             let Ok(pack) = info.path.file_name().parse::<PackId>() else { continue };
             if !needed.contains(&pack) {
@@ -168,6 +206,8 @@ impl Repository {
         let is_expired = |written: Timestamp| now.duration_since(written) > TOMBSTONE_LIFE;
         let expired = catalog.tombstones.iter().filter(|(_, written)| is_expired(**written));
         plan.tombstones.extend(expired.map(|(id, _)| format!("backups/{id}")));
+        let expired = catalog.segment_tombstones.iter().filter(|(_, written)| is_expired(**written));
+        plan.tombstones.extend(expired.map(|(id, _)| format!("journal/{id}")));
         for info in self.storage.list(&layout::plans(&database.name)).await? {
             if info.size == 0 && is_expired(info.modified) && info.path.file_name().parse::<BackupId>().is_ok() {
                 plan.tombstones.push(format!("plans/{}", info.path.file_name()));
@@ -191,6 +231,25 @@ impl Repository {
             .collect()
             .await
     }
+}
+
+/// Whether the backup under a segment is gone for good: removed in the way in which Copal removes, or so long ago that nobody
+/// can tell. What is missing otherwise may yet be brought back.
+fn is_orphaned(segment: &Segment, catalog: &Catalog, now: Timestamp) -> bool {
+    let base = &segment.header.follows.base;
+    let written = catalog.segments.get(segment.id()).map_or(now, |info| info.modified);
+    let is_gone = !catalog.backups.contains_key(base);
+    is_gone && (catalog.tombstones.contains_key(base) || now.duration_since(written) > TOMBSTONE_LIFE)
+}
+
+/// Whether a segment that cannot be read is of no use to any backup that stays: the only one that it may belong to goes, or
+/// all in front of it are gone for good.
+fn goes_unread(id: &BackupId, catalog: &Catalog, dropped: &BTreeSet<&BackupId>, now: Timestamp) -> bool {
+    if let Some((base, _)) = catalog.backups.range(..id).next_back() {
+        return dropped.contains(base);
+    }
+    let written = catalog.segments.get(id).map_or(now, |info| info.modified);
+    catalog.tombstones.range(..id).next().is_some() || now.duration_since(written) > TOMBSTONE_LIFE
 }
 
 /// A backup of which packs are missing takes no whole one's place: what would stay without it stays, too.

@@ -2,6 +2,7 @@
 //!
 //! Restoring and verifying are the same code with another target, so that what was verified is what would be restored.
 
+mod backup;
 mod content;
 mod frames;
 mod kept;
@@ -9,7 +10,8 @@ mod stream;
 mod stream_walk;
 mod walk;
 
-pub use content::{BackupContent, Damaged};
+pub use backup::BackupContent;
+pub use content::Damaged;
 pub(crate) use frames::FrameSource;
 pub(crate) use stream_walk::StreamWalk;
 pub(crate) use walk::MapWalk;

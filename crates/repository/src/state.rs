@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use copal_core::{BackupId, DatabaseId, PackId, RepositoryId};
+use copal_core::{BackupId, DatabaseId, Follows, PackId, RepositoryId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const DAMAGED_PACKS: &str = "damaged-packs.json";
+const JOURNAL_END: &str = "journal-end.json";
 
 /// The local state folder; without one nothing is remembered.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,13 @@ pub(crate) struct KnownRepository {
 pub(crate) struct KnownNewest {
     pub(crate) backup: BackupId,
     pub(crate) manifest_hash: String,
+}
+
+/// The newest segment of a journal that this machine has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownEnd {
+    pub(crate) segment: BackupId,
+    pub(crate) end: Follows,
 }
 
 impl StateFolder {
@@ -96,6 +104,14 @@ impl DatabaseState {
         if let Some(path) = self.file("newest.json") {
             forgive(write_json(&path, newest), &path);
         }
+    }
+
+    pub(crate) fn journal_end(&self) -> Option<KnownEnd> {
+        self.read(JOURNAL_END)
+    }
+
+    pub(crate) fn remember_journal_end(&self, end: &KnownEnd) {
+        self.write(JOURNAL_END, end);
     }
 
     /// Packs that a verification on this machine found damaged; new backups share nothing with them.

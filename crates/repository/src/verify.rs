@@ -4,6 +4,7 @@ use copal_core::{BackupId, Context, PackId};
 
 use crate::catalog::{Database, Manifest};
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
+use crate::journal::Segment;
 use crate::layout::{self, Mark};
 use crate::operation::Operation;
 use crate::plan;
@@ -16,16 +17,26 @@ impl Repository {
         BackupContent::new(self, database, manifest)
     }
 
-    /// Reads all content of a backup back and authenticates it. Gives what is damaged; without damage the backup is
-    /// marked as verified, where that is allowed. Packs found damaged are remembered: later backups share nothing with them.
+    /// Opens a backup with these segments of its journal for reading.
+    pub fn content_with(&self, database: &Database, manifest: Manifest, segments: &[Segment]) -> BackupContent {
+        BackupContent::with_segments(self, database, manifest, segments)
+    }
+
+    /// Reads all content of a backup and of its journal back and authenticates it. Gives what is damaged; a backup without
+    /// damage of its own is marked as verified, where that is allowed. Packs found damaged are remembered: later backups
+    /// share nothing with them.
     pub async fn verify(&self, database: &Database, manifest: Manifest, context: &Context) -> Result<Vec<Damaged>> {
         let id = manifest.header.backup.clone();
-        let content = self.content(database, manifest);
+        let (journal, problems) = self.sound_journal(database, &manifest).await?;
+        let missing = self.missing_after(database, &journal).await?;
+        let content = self.content_with(database, manifest, &journal.segments);
         let for_thread = context.clone();
-        let verified = tokio::task::spawn_blocking(move || content.verify(&for_thread)).await;
-        let damaged = verified.map_err(|e| {
+        let verified = tokio::task::spawn_blocking(move || content.verify_apart(&for_thread)).await;
+        let (mut damaged, of_journal) = verified.map_err(|e| {
             RepositoryError::new(RepositoryErrorKind::Local, "the verification could not be completed").because(e)
         })??;
+        // Its journal may be gone with it.
+        self.require_backup(database, &id).await?;
         if damaged.is_empty() {
             if let Err(error) = self.set_mark(&database.name, &id, Mark::Verified).await {
                 context.note(format!("the backup is sound, but that could not be written down: {error}"));
@@ -38,6 +49,15 @@ impl Repository {
             let packs = damaged.iter().filter_map(|d| d.object.file_name().parse::<PackId>().ok());
             self.database_state(database).remember_damaged_packs(packs);
         }
+        damaged.extend(problems.iter().filter_map(Damaged::of));
+        damaged.extend(of_journal);
+        damaged.extend(
+            missing
+                .filter(|_| problems.is_empty())
+                .map(|missing| Damaged { object: layout::journal(&database.name), problem: missing.to_string() }),
+        );
+        damaged.sort();
+        damaged.dedup_by(|a, b| a.object == b.object);
         Ok(damaged)
     }
 

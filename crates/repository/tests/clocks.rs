@@ -7,13 +7,15 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::journal::{append_pushed, read_journal};
+use common::streams::streams;
 use common::{database, file_bytes, push, restore};
 use copal_core::{BackupId, CancelToken, Context, Event, Keep, Progress};
 use copal_repository::{
     BackupFacts, BackupSession, BackupSink, Database, PruneRules, Repository, RepositoryError, RepositoryErrorKind,
-    RepositoryOptions, StateFolder, WriteOptions,
+    RepositoryOptions, SegmentFacts, StateFolder, WriteOptions,
 };
-use copal_storage::{Clock, MemoryStorage, Storage};
+use copal_storage::{Clock, MemoryStorage, ObjectPath, Storage};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -125,6 +127,25 @@ impl Place {
         let pruned = self.repository.prune(&self.database, &rules, &Context::silent()).await.map(|p| p.decisions);
         assert_eq!(planned.as_ref().ok(), pruned.as_ref().ok());
         Ok(pruned?.into_iter().filter(|d| !d.reasons.is_empty()).map(|d| d.id).collect())
+    }
+
+    /// Appends to the journal of the newest backup.
+    async fn append(&self, bytes: &[u8]) -> BackupId {
+        let base = self.ids().await.pop().unwrap();
+        let base = self.repository.manifest(&self.database, &base).await.unwrap();
+        let end = self.repository.journal(&self.database, &base).await.unwrap().end();
+        let facts = SegmentFacts { captured_at: self.clock.wall(), ..SegmentFacts::default() };
+        let push = streams(&[("delta", bytes)]);
+        let context = Context::silent();
+        let made = append_pushed(&self.repository, &self.database, &end, facts, push, &context).await.unwrap();
+        made.segment.id().clone()
+    }
+
+    /// The names of the objects of a folder, and whether they hold something.
+    fn folder(&self, folder: &str) -> Vec<(String, bool)> {
+        let prefix = format!("databases/db/{folder}/");
+        let objects = self.memory.contents().into_iter();
+        objects.filter_map(|(p, b)| Some((p.as_str().strip_prefix(&prefix)?.to_owned(), !b.is_empty()))).collect()
     }
 
     async fn ids(&self) -> Vec<BackupId> {
@@ -286,4 +307,83 @@ async fn rules_of_time_ask_while_backups_are_dated_ten_years_ahead() {
     assert_eq!(place.ids().await, ids, "nothing was dropped");
     assert_eq!(place.prune(last(5), false).await.unwrap(), ids[3..], "a rule without a clock");
     assert_eq!(place.prune(within(30), true).await.unwrap(), ids[4..], "the user says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tombstones_of_segments_stay_for_thirty_days_and_no_id_comes_back() {
+    let place = Place::new(DAY).await;
+    place.backup(0).await;
+    let gone = [place.append(b"one").await, place.append(b"two").await];
+    place.backup(1).await;
+    let kept = place.append(b"three").await;
+    place.prune(last(1), false).await.unwrap();
+    let held = |id: &BackupId, holds| (id.to_string(), holds);
+    let all = [held(&gone[0], false), held(&gone[1], false), held(&kept, true)];
+    assert_eq!(place.folder("journal"), all);
+    // The machine's clock has no say in it.
+    place.clock.jump(TEN_YEARS);
+    place.prune(last(1), false).await.unwrap();
+    assert_eq!(place.folder("journal"), all);
+    place.clock.jump(-TEN_YEARS);
+    for (now, left) in [("2026-12-20T11:00:00Z", &all[..]), ("2026-12-20T13:00:00Z", &all[2..])] {
+        place.memory.set_time(Some(at(now)));
+        place.prune(last(1), false).await.unwrap();
+        assert_eq!(place.folder("journal"), left);
+    }
+    assert!(place.append(b"four").await > kept);
+    let base = place.ids().await.pop().unwrap();
+    let base = place.repository.manifest(&place.database, &base).await.unwrap();
+    let read = read_journal(&place.repository, &place.database, &base).await.unwrap();
+    assert_eq!(read.concat(), [b"three".to_vec(), b"four".to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_whose_backup_vanished_stay_for_thirty_days() {
+    for has_tombstone in [false, true] {
+        let place = Place::new(DAY).await;
+        let base = place.backup(0).await.0;
+        let segments = [place.append(b"one").await, place.append(b"two").await];
+        let orphaned: Vec<_> = place.folder("packs");
+        let manifest = ObjectPath::parse(&format!("databases/db/backups/{base}")).unwrap();
+        let whole = place.memory.contents()[&manifest].clone();
+        let next = place.backup(1).await.0;
+        let kept = place.append(b"three").await;
+        let packs = place.folder("packs");
+        place.memory.delete(&manifest).await.unwrap();
+        let _ = place.prune(last(9), false).await.unwrap();
+        let held = |id: &BackupId, holds| (id.to_string(), holds);
+        assert_eq!(
+            place.folder("journal"),
+            [held(&segments[0], true), held(&segments[1], true), held(&kept, true)],
+            "it may be brought back"
+        );
+        let of_segments = |(pack, _): &&(String, bool)| segments.iter().any(|id| pack.starts_with(id.as_str()));
+        let still: Vec<_> = place.folder("packs");
+        assert!(orphaned.iter().filter(of_segments).all(|pack| still.contains(pack)), "{still:?}");
+        assert!(still.len() < packs.len(), "the packs of the backup itself nobody can know");
+        // They are nobody's, which is no damage, and the journal of the next backup is whole.
+        let listing = place.repository.journal_listing(&place.database).await.unwrap();
+        assert!(listing.damaged.is_empty(), "{:?}", listing.damaged);
+        assert_eq!(listing.journals.keys().collect::<Vec<_>>(), [&next]);
+        if has_tombstone {
+            place.memory.put(&manifest, bytes::Bytes::new());
+        } else {
+            place.memory.set_time(Some(at("2026-12-20T11:00:00Z")));
+            place.prune(last(9), false).await.unwrap();
+            assert_eq!(place.folder("journal").iter().filter(|(_, holds)| *holds).count(), 3, "30 days are not over");
+            place.memory.set_time(Some(at("2026-12-20T13:00:00Z")));
+            // The newest backup's own are as old, and stay.
+        }
+        place.prune(last(9), false).await.unwrap();
+        let left = [held(&segments[0], false), held(&segments[1], false), held(&kept, true)];
+        assert_eq!(place.folder("journal"), left);
+        assert!(!place.folder("packs").iter().any(|pack| of_segments(&pack)));
+        // Brought back too late, the backup is there, and what is missing after it is said.
+        place.memory.put(&manifest, whole);
+        let manifest = place.repository.manifest(&place.database, &base).await.unwrap();
+        assert!(place.repository.journal(&place.database, &manifest).await.unwrap().segments.is_empty());
+        let next = place.repository.manifest(&place.database, &next).await.unwrap();
+        let read = read_journal(&place.repository, &place.database, &next).await.unwrap();
+        assert_eq!(read.concat(), [b"three".to_vec()]);
+    }
 }

@@ -49,19 +49,8 @@ impl Case<'_> {
         hurt
     }
 
-    /// A pack's magic and the lengths between its frames are for whoever has lost the page map; no reader uses them.
     fn hits_unused_bytes(&self) -> bool {
-        let Damage::Flip(thousandths) = self.damage else { return false };
-        let bytes = &self.fixture.memory.contents()[&self.object];
-        let at = flip_position(bytes.len(), thousandths);
-        let mut frame = 8;
-        while let Some(length) = bytes.get(frame..frame + 4).filter(|_| at >= frame) {
-            if at < frame + 4 {
-                return true;
-            }
-            frame += 4 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
-        }
-        at < 8
+        hits_unused_bytes(&self.fixture.memory.contents()[&self.object], self.damage)
     }
 
     /// Whether the listing cannot know that this manifest is damaged.

@@ -1,4 +1,4 @@
-//! Random sequences of changes, backups, prunes, cancelled and killed operations against plain copies.
+//! Random sequences of changes, backups, segments, prunes, cancelled and killed operations against plain copies.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -45,6 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Backup { fate, pin: pin && backwards, backwards }
         }),
         1 => (0..12u8).prop_map(|event| Step::CancelledBackup { event }),
+        5 => (fate(), prop_oneof![1 => Just(0), 9 => 1..3000u16])
+            .prop_map(|(fate, bytes)| Step::Append { fate, bytes }),
         4 => (rules(), fate()).prop_map(|(rules, fate)| Step::Prune { rules, fate }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(which, pinned)| Step::Pin { which, pinned }),
         1 => any::<u8>().prop_map(|which| Step::Verify { which }),

@@ -1,11 +1,11 @@
-//! The content of one backup, as engines and `verify` read it.
+//! The content that one manifest or segment lists, as engines and `verify` read it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use copal_core::{AnyError, Content, Context, FileEntry, FrameRef, WriteAt};
+use copal_core::{AnyError, BackupId, Content, Context, FileEntry, FrameRef, PackId, WriteAt};
 use copal_storage::ObjectPath;
 use tokio::runtime::Handle;
 
@@ -13,10 +13,9 @@ use super::frames::{FrameSource, Scratch, Span, spans};
 use super::kept::{Kept, KeptFrames, content_of};
 use super::walk::MapWalk;
 use crate::abort::Abort;
-use crate::catalog::{Database, Manifest};
+use crate::catalog::Database;
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
 use crate::frame::Kind;
-use crate::layout;
 use crate::page_map::{FileDigest, Leaf, PageDigest, page_digest, page_length};
 use crate::repository::Repository;
 
@@ -29,11 +28,39 @@ pub struct Damaged {
     pub problem: String,
 }
 
-/// A backup that is open for reading. Its methods block and must be called outside of async code, within a runtime.
-pub struct BackupContent {
-    pub(super) repository: Repository,
+impl Damaged {
+    /// What an error says, if it names an object.
+    pub(crate) fn of(error: &RepositoryError) -> Option<Self> {
+        let object = error.object.clone()?;
+        let problem = problem_with(&object, error);
+        Some(Self { object, problem })
+    }
+}
+
+/// What an error says about an object, without its name.
+fn problem_with(object: &ObjectPath, error: &RepositoryError) -> String {
+    let prefix = format!("{object}: ");
+    error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned()
+}
+
+/// A document that lists packs and files: a manifest, or a segment of the journal.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) object: ObjectPath,
+    /// For messages: which backup, or which segment.
+    pub(super) what: String,
+    /// The backup, or the one under the segment.
+    pub(super) backup: BackupId,
+    pub(super) packs: Vec<(PackId, u64)>,
+    pub(super) files: Vec<FileEntry>,
+}
+
+/// Content that is open for reading. Its methods block and must be called outside of async code, within a runtime.
+#[derive(Clone)]
+pub(super) struct PackedContent {
+    repository: Repository,
     pub(super) database: Database,
-    pub(super) manifest: Manifest,
+    pub(super) owner: Arc<Owner>,
     pub(super) source: FrameSource,
     pub(super) runtime: Handle,
     pub(super) workers: usize,
@@ -79,27 +106,22 @@ struct Shape {
     page_size: u32,
 }
 
-impl BackupContent {
-    /// Opens a backup whose manifest was read. Must be called within a tokio runtime.
-    pub fn new(repository: &Repository, database: &Database, manifest: Manifest) -> Self {
+impl PackedContent {
+    /// Opens what this document lists. Must be called within a tokio runtime.
+    pub(super) fn new(repository: &Repository, database: &Database, owner: Owner) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         Self {
             repository: repository.clone(),
             database: database.clone(),
-            manifest,
+            owner: Arc::new(owner),
             source: FrameSource::new(repository, database),
             runtime: Handle::current(),
             workers: (cores * 2).clamp(4, 8),
         }
     }
 
-    /// The manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
     /// Reads all files and compares everything; gives what is damaged, each object once.
-    pub fn verify(&self, context: &Context) -> Result<Vec<Damaged>> {
+    pub(super) fn verify(&self, context: &Context) -> Result<Vec<Damaged>> {
         let found = Mutex::new(BTreeMap::new());
         for file in self.files() {
             match self.read(file, &Nowhere, Some(&found), context) {
@@ -119,14 +141,14 @@ impl BackupContent {
 
     fn entry(&self, name: &str) -> Result<&FileEntry> {
         self.files().iter().find(|f| f.name() == name).ok_or_else(|| {
-            let message = format!("backup {} has no file {name:?}", self.manifest.header.backup);
+            let message = format!("{} has no file {name:?}", self.owner.what);
             RepositoryError::new(RepositoryErrorKind::NotFound, message)
         })
     }
 
     /// Somebody may have pruned the backup while it was read; then what is missing is no damage.
     fn require_existence(&self) -> Result<()> {
-        let id = &self.manifest.header.backup;
+        let id = &self.owner.backup;
         match self.runtime.block_on(self.repository.manifest(&self.database, id)) {
             Ok(_) => Ok(()),
             Err(e) if matches!(e.kind(), RepositoryErrorKind::NotFound | RepositoryErrorKind::Pruned) => {
@@ -173,17 +195,14 @@ impl BackupContent {
             return Err(self.explain(error));
         }
         if computed != *digest {
-            let object = layout::backup(&self.database.name, &self.manifest.header.backup);
-            return Err(RepositoryError::damage(
-                &object,
-                format!("its digest of {} does not fit the page map", entry.name()),
-            ));
+            let problem = format!("its digest of {} does not fit the page map", entry.name());
+            return Err(RepositoryError::damage(&self.owner.object, problem));
         }
         Ok(())
     }
 
     pub(super) fn explain(&self, error: RepositoryError) -> RepositoryError {
-        let error = error.about(&self.database.name, Some(&self.manifest.header.backup));
+        let error = error.about(&self.database.name, Some(&self.owner.backup));
         if error.is_damage()
             && let Err(pruned) = self.require_existence()
         {
@@ -200,7 +219,7 @@ impl BackupContent {
         tasks: SyncSender<Task>,
         sinks: &Sinks<'_>,
     ) -> Result<[u8; 32]> {
-        let mut walk = MapWalk::new(&self.source, &self.manifest.header, entry);
+        let mut walk = MapWalk::new(&self.source, &self.owner.packs, entry);
         let mut kept = KeptFrames::default();
         while let Some((_, leaf)) = self.runtime.block_on(walk.next())? {
             leaf.entries.iter().for_each(|e| digest.page(&e.digest));
@@ -319,9 +338,9 @@ impl BackupContent {
     }
 }
 
-impl Content for BackupContent {
+impl Content for PackedContent {
     fn files(&self) -> &[FileEntry] {
-        &self.manifest.body.files
+        &self.owner.files
     }
 
     fn write_file(&self, name: &str, out: &dyn WriteAt, context: &Context) -> std::result::Result<(), AnyError> {
@@ -336,7 +355,7 @@ impl Content for BackupContent {
     ) -> std::result::Result<(), AnyError> {
         let entry = self.entry(name)?;
         if !entry.is_stream() {
-            let message = format!("{name} of backup {} is not a stream", self.manifest.header.backup);
+            let message = format!("{name} of {} is not a stream", self.owner.what);
             return Err(RepositoryError::new(RepositoryErrorKind::Usage, message).into());
         }
         Ok(self.read_stream(entry, &mut |_, bytes| out.write_all(bytes), None, context)?)
@@ -358,7 +377,5 @@ fn target_failed(error: std::io::Error) -> RepositoryError {
 
 pub(super) fn note_damage(found: &Mutex<BTreeMap<ObjectPath, String>>, object: &ObjectPath, error: &RepositoryError) {
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-    let prefix = format!("{object}: ");
-    let problem = error.message.strip_prefix(&prefix).unwrap_or(&error.message).to_owned();
-    found.entry(object.clone()).or_insert(problem);
+    found.entry(object.clone()).or_insert_with(|| problem_with(object, error));
 }

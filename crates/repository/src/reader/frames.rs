@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use copal_core::{DatabaseId, FolderName, FrameRef, ManifestHeader, PackId};
+use copal_core::{DatabaseId, FolderName, FrameRef, PackId};
 use copal_storage::{Storage, StorageErrorKind};
 
 use crate::catalog::Database;
@@ -47,7 +47,7 @@ pub(crate) fn spans<'a>(refs: impl IntoIterator<Item = &'a FrameRef>) -> Vec<Spa
     spans
 }
 
-/// The packs that a manifest lists, outside of which nothing may lie.
+/// The packs that a manifest or a segment lists, outside of which nothing may lie.
 pub(crate) struct ListedPacks<'a> {
     sizes: HashMap<&'a PackId, u64>,
     /// What refers to them, for messages.
@@ -55,8 +55,8 @@ pub(crate) struct ListedPacks<'a> {
 }
 
 impl<'a> ListedPacks<'a> {
-    pub(crate) fn of(header: &'a ManifestHeader, what: &'static str) -> Self {
-        Self { sizes: header.packs.iter().map(|(id, size)| (id, *size)).collect(), what }
+    pub(crate) fn of(packs: &'a [(PackId, u64)], what: &'static str) -> Self {
+        Self { sizes: packs.iter().map(|(id, size)| (id, *size)).collect(), what }
     }
 
     /// Refuses references, read in the pack `from`, that lead outside.
@@ -67,7 +67,7 @@ impl<'a> ListedPacks<'a> {
         if refs.iter().all(ends_inside) {
             return Ok(());
         }
-        let problem = format!("{} refers to something outside of the packs that its manifest lists", self.what);
+        let problem = format!("{} refers to something outside of the packs that are listed", self.what);
         Err(source.damage(from, problem))
     }
 }

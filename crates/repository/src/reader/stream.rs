@@ -11,13 +11,12 @@ use std::time::Duration;
 use copal_core::{Context, FileEntry, FrameRef};
 use copal_storage::ObjectPath;
 
-use super::content::{BackupContent, note_damage};
+use super::content::{PackedContent, note_damage};
 use super::frames::{Scratch, Span, spans};
 use super::kept::{Kept, KeptFrames, content_of};
 use super::stream_walk::StreamWalk;
 use crate::error::{RepositoryError, RepositoryErrorKind, Result};
 use crate::frame::{Kind, MAX_PACK_CONTENT};
-use crate::layout;
 use crate::page_map::{PageDigest, StreamLeaf, page_digest};
 use crate::writer::FRAME_BYTES;
 
@@ -55,7 +54,7 @@ enum Opened {
 /// A piece that was opened and compared, or why it was not; the ranges are those to be written.
 type Delivery = (u64, Result<(Opened, Vec<Range<usize>>)>);
 
-impl BackupContent {
+impl PackedContent {
     /// Gives all bytes of a stream to `out`, in order. With `damage`, goes on behind what is damaged.
     pub(super) fn read_stream(
         &self,
@@ -87,9 +86,8 @@ impl BackupContent {
         let (computed, length, is_whole) = delivered.map_err(|e| self.explain(e))?;
         // What was found damaged is named already.
         if is_whole && (computed != *entry.digest() || length != entry.length()) {
-            let object = layout::backup(&self.database.name, &self.manifest.header.backup);
             let problem = format!("its digest of {} does not fit the chunks", entry.name());
-            return Err(self.explain(RepositoryError::damage(&object, problem)));
+            return Err(self.explain(RepositoryError::damage(&self.owner.object, problem)));
         }
         Ok(())
     }
@@ -101,7 +99,7 @@ impl BackupContent {
         tasks: &SyncSender<Task>,
         spare: &Receiver<Vec<u8>>,
     ) -> std::result::Result<(), (u64, RepositoryError)> {
-        let mut walk = StreamWalk::new(&self.source, &self.manifest.header, entry);
+        let mut walk = StreamWalk::new(&self.source, &self.owner.packs, entry);
         let (mut kept, mut number) = (KeptFrames::default(), 0);
         while let Some((_, leaf)) = self.runtime.block_on(walk.next()).map_err(|e| (number, e))? {
             let mut pieces = pieces(&leaf, &mut kept).into_iter();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use copal_core::{FileEntry, FrameRef, ManifestHeader};
+use copal_core::{FileEntry, FrameRef, PackId};
 
 use super::frames::{FrameSource, ListedPacks, Scratch, Span, spans};
 use crate::error::Result;
@@ -36,10 +36,10 @@ pub(crate) struct StreamWalk<'a> {
 }
 
 impl<'a> StreamWalk<'a> {
-    pub(crate) fn new(source: &'a FrameSource, header: &'a ManifestHeader, entry: &'a FileEntry) -> Self {
+    pub(crate) fn new(source: &'a FrameSource, packs: &'a [(PackId, u64)], entry: &'a FileEntry) -> Self {
         Self {
             source,
-            listed: ListedPacks::of(header, "a stream"),
+            listed: ListedPacks::of(packs, "a stream"),
             branches: entry.branches().iter().collect(),
             read_branches: Vec::new(),
             left: entry.length(),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use copal_core::{FileEntry, FrameRef, ManifestHeader};
+use copal_core::{FileEntry, FrameRef, PackId};
 
 use super::frames::{FrameSource, ListedPacks, Scratch, spans};
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub(crate) struct MapWalk<'a> {
 }
 
 impl<'a> MapWalk<'a> {
-    pub(crate) fn new(source: &'a FrameSource, header: &'a ManifestHeader, entry: &'a FileEntry) -> Self {
+    pub(crate) fn new(source: &'a FrameSource, packs: &'a [(PackId, u64)], entry: &'a FileEntry) -> Self {
         // Streams have another walk; to this one they have no pages.
         let pages = match entry {
             FileEntry::Pages { length, page_size, head, .. } => page_count(*length, head.len(), *page_size),
@@ -32,7 +32,7 @@ impl<'a> MapWalk<'a> {
         };
         Self {
             source,
-            listed: ListedPacks::of(header, "a page map"),
+            listed: ListedPacks::of(packs, "a page map"),
             branches: entry.branches().iter().collect(),
             pages: pages.unwrap_or(0),
             next_branch: 0,

@@ -146,7 +146,7 @@ async fn fetch(
     let mut records = Records::over(repository.database_state(database).scratch().map_err(local)?);
     let mut leaves = Vec::new();
     let source = FrameSource::new(repository, database);
-    let mut walk = MapWalk::new(&source, &manifest.header, entry);
+    let mut walk = MapWalk::new(&source, &manifest.header.packs, entry);
     while let Some((place, leaf)) = walk.next().await? {
         context.cancel.check()?;
         leaves.push(LocalRef::from_ref(&place, packs).ok_or_else(unlisted)?);

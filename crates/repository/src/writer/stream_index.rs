@@ -50,7 +50,7 @@ impl StreamIndex {
         let mut index = Self::default();
         let source = FrameSource::new(repository, database);
         for entry in manifest.body.files.iter().filter(|f| f.is_stream()) {
-            let mut walk = StreamWalk::new(&source, &manifest.header, entry);
+            let mut walk = StreamWalk::new(&source, &manifest.header.packs, entry);
             let mut known: HashMap<LocalRef, u32> = HashMap::new();
             while let Some((node, leaf)) = walk.next().await? {
                 context.cancel.check()?;

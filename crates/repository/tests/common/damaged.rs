@@ -22,6 +22,7 @@ pub enum Role {
     Lease,
     Record,
     Manifest,
+    Segment,
     Pack,
     Pinned,
     Verified,
@@ -38,6 +39,7 @@ impl Role {
             ["leases", _] => Self::Lease,
             ["databases", _, "database"] => Self::Record,
             ["databases", _, "backups", _] => Self::Manifest,
+            ["databases", _, "journal", _] => Self::Segment,
             ["databases", _, "packs", _] => Self::Pack,
             ["databases", _, "plans", _] => Self::Plan,
             ["databases", _, "marks", mark] if mark.ends_with(".pinned") => Self::Pinned,
@@ -191,36 +193,62 @@ impl Fixture {
 
     /// A copy with that damage; `None` if it cannot be done or changes nothing.
     pub async fn damaged(&self, object: &ObjectPath, damage: Damage) -> Option<MemoryStorage> {
-        let memory = self.memory.fork();
-        let bytes = memory.get(object).await.unwrap();
-        let changed = match damage {
-            Damage::Delete => {
-                memory.delete(object).await.unwrap();
-                return Some(memory);
-            }
-            Damage::Empty => Bytes::new(),
-            Damage::Half => bytes.slice(..bytes.len() / 2),
-            Damage::OneByteShort => bytes.slice(..bytes.len().saturating_sub(1)),
-            Damage::Flip(thousandths) => {
-                let mut flipped = bytes.to_vec();
-                let at = flip_position(bytes.len(), thousandths);
-                *flipped.get_mut(at)? ^= 1;
-                flipped.into()
-            }
-            Damage::SwapWithinDatabase | Damage::SwapWithOther => {
-                let (theirs, content) = self.partner(object, damage)?;
-                if self.memory.contents().contains_key(&theirs) {
-                    memory.put(&theirs, bytes.clone());
-                }
-                content
-            }
-        };
-        if changed == bytes {
-            return None;
-        }
-        memory.put(object, changed);
-        Some(memory)
+        let partner = self.partner(object, damage);
+        damaged_copy(&self.memory, object, damage, partner).await
     }
+}
+
+/// A copy of a repository with that damage; `None` if it cannot be done or changes nothing. For a swap, `partner` is where the
+/// other bytes lie and what they are.
+pub async fn damaged_copy(
+    memory: &MemoryStorage,
+    object: &ObjectPath,
+    damage: Damage,
+    partner: Option<(ObjectPath, Bytes)>,
+) -> Option<MemoryStorage> {
+    let memory = memory.fork();
+    let bytes = memory.get(object).await.unwrap();
+    let changed = match damage {
+        Damage::Delete => {
+            memory.delete(object).await.unwrap();
+            return Some(memory);
+        }
+        Damage::Empty => Bytes::new(),
+        Damage::Half => bytes.slice(..bytes.len() / 2),
+        Damage::OneByteShort => bytes.slice(..bytes.len().saturating_sub(1)),
+        Damage::Flip(thousandths) => {
+            let mut flipped = bytes.to_vec();
+            let at = flip_position(bytes.len(), thousandths);
+            *flipped.get_mut(at)? ^= 1;
+            flipped.into()
+        }
+        Damage::SwapWithinDatabase | Damage::SwapWithOther => {
+            let (theirs, content) = partner?;
+            if memory.contents().contains_key(&theirs) {
+                memory.put(&theirs, bytes.clone());
+            }
+            content
+        }
+    };
+    if changed == bytes {
+        return None;
+    }
+    memory.put(object, changed);
+    Some(memory)
+}
+
+/// A pack's magic and the lengths between its frames are for whoever has lost the page map; no reader uses them.
+pub fn hits_unused_bytes(pack: &[u8], damage: Damage) -> bool {
+    let Damage::Flip(thousandths) = damage else { return false };
+    let at = flip_position(pack.len(), thousandths);
+    let mut frame = 8;
+    while let Some(length) = pack.get(frame..frame + 4).filter(|_| at >= frame) {
+        if at < frame + 4 {
+            return true;
+        }
+        frame += 4 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
+    }
+    at < 8
 }
 
 pub fn flip_position(length: usize, thousandths: usize) -> usize {

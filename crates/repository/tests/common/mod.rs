@@ -3,6 +3,8 @@
 
 pub mod damaged;
 pub mod forge;
+pub mod frozen;
+pub mod journal;
 pub mod streams;
 
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,8 @@
 //! A repository and what ought to be in it: plain copies of every backup, and `copal_core::decide` for what goes.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +55,7 @@ pub enum Step {
     Change(Change),
     Backup { fate: Fate, pin: bool, backwards: bool },
     CancelledBackup { event: u8 },
+    Append { fate: Fate, bytes: u16 },
     Prune { rules: Rules, fate: Fate },
     Pin { which: u8, pinned: bool },
     Verify { which: u8 },
@@ -95,6 +98,8 @@ struct Model {
     bytes: Vec<u8>,
     page_size: usize,
     backups: BTreeMap<BackupId, Vec<u8>>,
+    /// The segments after each backup, also of those that are gone.
+    journals: BTreeMap<BackupId, Vec<journal::Saved>>,
     pinned: BTreeSet<BackupId>,
     verified: BTreeSet<BackupId>,
     /// Backups that a plan which is not finished names.
@@ -146,6 +151,7 @@ impl World {
                 bytes: file_bytes(pages, pages as usize * 512),
                 page_size: 512,
                 backups: BTreeMap::new(),
+                journals: BTreeMap::new(),
                 pinned: BTreeSet::new(),
                 verified: BTreeSet::new(),
                 leaving: BTreeSet::new(),
@@ -187,6 +193,7 @@ impl World {
                 let progress = Arc::new(CancelsAt(Mutex::new(*event), cancel.clone()));
                 self.backup(which, false, false, &Context { cancel, progress }).await;
             }
+            Step::Append { fate, bytes } => self.append(which, *bytes, *fate).await,
             Step::Prune { rules, fate } => self.prune(which, rules, *fate).await,
             Step::Pin { which: of, pinned } => self.pin(which, *of, *pinned).await,
             Step::Verify { which: of } => self.verify(which, *of).await,
@@ -432,8 +439,12 @@ impl World {
         let mut needed = BTreeSet::new();
         for id in model.backups.keys() {
             let manifest = self.repository.manifest(&model.database, id).await.unwrap();
-            needed.extend(manifest.header.packs.into_iter().map(|(pack, _)| pack.to_string()));
+            needed.extend(manifest.header.packs.iter().map(|(pack, _)| pack.to_string()));
+            let journal = self.repository.journal(&model.database, &manifest).await.unwrap();
+            let of_segments = journal.segments.iter().flat_map(|segment| &segment.header.packs);
+            needed.extend(of_segments.map(|(pack, _)| pack.to_string()));
         }
+        self.check_segments(which);
         let packs: BTreeSet<String> = self.folder(which, "packs").into_keys().collect();
         assert_eq!(packs, needed);
     }
@@ -458,6 +469,7 @@ impl World {
                 let id = expected[dice % staying].0;
                 self.check_content(&self.repository, which, id).await;
             }
+            self.check_journals(which, dice).await;
         }
     }
 
@@ -481,6 +493,7 @@ impl World {
         for which in 0..self.models.len() {
             for id in self.models[which].backups.keys() {
                 self.check_content(&fresh, which, id).await;
+                self.check_journal(&fresh, which, id, None).await;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use copal_storage::MemoryStorage;
 
 const BACKUPS: &str = "databases/db/backups/";
+const JOURNAL: &str = "databases/db/journal/";
 const PLANS: &str = "databases/db/plans/";
 
 /// The commit objects that were seen.
@@ -25,7 +26,7 @@ impl History {
     fn commits(memory: &MemoryStorage) -> BTreeMap<String, bool> {
         let objects = memory.contents().into_iter();
         let objects = objects.map(|(path, bytes)| (path.to_string(), !bytes.is_empty()));
-        objects.filter(|(path, _)| path.starts_with(BACKUPS) || path.starts_with(PLANS)).collect()
+        objects.filter(|(path, _)| [BACKUPS, JOURNAL, PLANS].iter().any(|folder| path.starts_with(folder))).collect()
     }
 
     /// Compares with the last look.
@@ -46,9 +47,15 @@ impl History {
                 return Err(format!("{path} came back after its tombstone"));
             }
             // Tombstones do not count: one may be put late, in the place of a backup that gave up by itself before.
-            let newest = self.existed.iter().rfind(|p| p.starts_with(BACKUPS));
-            if path.starts_with(BACKUPS) && newest.is_some_and(|newest| newest >= path) {
+            let (newest, id) = (self.newest(&[BACKUPS, JOURNAL]), path.rsplit('/').next());
+            if !path.starts_with(PLANS) && newest.is_some() && newest >= id {
                 return Err(format!("{path} appeared after {newest:?}"));
+            }
+            if path.starts_with(JOURNAL) {
+                let base = base_of(memory, path).ok_or_else(|| format!("{path} has no base"))?;
+                if self.newest(&[BACKUPS]) != Some(&base) || now.get(&format!("{BACKUPS}{base}")) != Some(&true) {
+                    return Err(format!("{path} was appended to {base}, which is not the newest backup"));
+                }
             }
             let lease = lease().ok_or("there is no lease")?;
             if lease["state"] != "held" || lease["commit"] != path.as_str() {
@@ -60,8 +67,27 @@ impl History {
         Ok(())
     }
 
+    /// The newest id that ever held something in these folders.
+    fn newest(&self, folders: &[&str]) -> Option<&str> {
+        let ids = self.existed.iter().filter_map(|path| folders.iter().find_map(|folder| path.strip_prefix(folder)));
+        ids.max()
+    }
+
+    /// Whether a segment was there once.
+    pub(super) fn was_appended(&self, id: &str) -> bool {
+        self.existed.contains(&format!("{JOURNAL}{id}"))
+    }
+
     /// Whether a backup was there once.
     pub(super) fn was_there(&self, id: &str) -> bool {
         self.existed.contains(&format!("{BACKUPS}{id}"))
     }
+}
+
+/// The backup under a segment, as its clear header says.
+fn base_of(memory: &MemoryStorage, path: &str) -> Option<String> {
+    let bytes = memory.contents().get(&copal_storage::ObjectPath::parse(path).ok()?)?.clone();
+    let length = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?) as usize;
+    let header: serde_json::Value = serde_json::from_slice(bytes.get(12..12 + length)?).ok()?;
+    Some(header["follows"]["base"].as_str()?.to_owned())
 }

@@ -36,6 +36,10 @@ impl World {
         Ok(catalog.backups.into_keys().collect())
     }
 
+    fn holds(&self, path: &str) -> bool {
+        self.memory.contents().get(&ObjectPath::parse(path).unwrap()).is_some_and(|bytes| !bytes.is_empty())
+    }
+
     fn has_mark(&self, id: &BackupId) -> bool {
         let path = ObjectPath::parse(&mark(id, Mark::Pinned)).unwrap();
         self.memory.contents().contains_key(&path)
@@ -66,6 +70,7 @@ impl World {
                         RepositoryErrorKind::Busy | RepositoryErrorKind::Pruned => {
                             self.actors.len() > 1 || self.has_faults
                         }
+                        RepositoryErrorKind::Gap => op == Op::Append && self.actors.len() > 1,
                         RepositoryErrorKind::Storage(_) => self.has_faults,
                         _ => false,
                     };
@@ -83,6 +88,24 @@ impl World {
                     }
                     if pin && !self.has_mark(id) {
                         return Err(format!("{id} was to be pinned and is not"));
+                    }
+                }
+                (Op::Append, Ok(Done::Appended(id))) => {
+                    if !self.history.was_appended(id.as_str()) {
+                        return Err(format!("segment {id} was reported and never existed"));
+                    }
+                    // It goes with its backup only, which was the newest one before it.
+                    let base = self
+                        .contents
+                        .lock()
+                        .unwrap()
+                        .keys()
+                        .filter(|b| *b < id)
+                        .rev()
+                        .find_map(|b| self.history.was_there(b.as_str()).then(|| b.clone()));
+                    let is_there = self.holds(&format!("databases/db/journal/{id}"));
+                    if base.is_none_or(|base| live.contains(&base) && !is_there) {
+                        return Err(format!("segment {id} was reported and is gone, and its backup is there"));
                     }
                 }
                 (Op::Prune { .. }, Ok(Done::Pruned(pruned))) => {
@@ -126,6 +149,7 @@ impl World {
         for id in live {
             let wanted = self.contents.lock().unwrap().get(id).cloned();
             let manifest = repository.manifest(database, id).await.map_err(|e| format!("{id}: {e:?}"))?;
+            self.check_journal(repository, &manifest).await?;
             let found = crate::common::restore(repository, database, manifest).await;
             let found = found.map_err(|e| format!("{id} does not restore: {e:?}"))?;
             if Some(found) != wanted {
@@ -142,7 +166,7 @@ impl World {
         let pruned = repository.prune(database, &rules, &Context::silent()).await;
         pruned.map_err(|e| format!("the next prune: {e:?}"))?;
         let live = self.live(repository).await?;
-        let mut needed = BTreeSet::new();
+        let (mut needed, mut segments) = (BTreeSet::new(), BTreeSet::new());
         for id in &live {
             let manifest = repository.manifest(database, id).await.map_err(|e| format!("{e:?}"))?;
             let verified = repository.verify(database, manifest.clone(), &Context::silent()).await;
@@ -150,7 +174,10 @@ impl World {
             if !damaged.is_empty() {
                 return Err(format!("{id} is damaged after the next prune: {damaged:?}"));
             }
-            needed.extend(manifest.header.packs.into_iter().map(|(pack, _)| pack));
+            let journal = repository.journal(database, &manifest).await.map_err(|e| format!("{id}: {e:?}"))?;
+            segments.extend(journal.segments.iter().map(|segment| segment.id().clone()));
+            let of_segments = journal.segments.into_iter().flat_map(|segment| segment.header.packs);
+            needed.extend(manifest.header.packs.into_iter().chain(of_segments).map(|(pack, _)| pack));
         }
         let list = |folder: &str| {
             let folder = ObjectPath::parse(&format!("databases/db/{folder}")).unwrap();
@@ -161,6 +188,11 @@ impl World {
             list("packs").await.iter().map(|info| info.path.file_name().parse().unwrap()).collect();
         if packs != needed {
             return Err(format!("after the next prune there are {packs:?}, and {needed:?} are needed"));
+        }
+        let left = list("journal").await;
+        let left = left.iter().filter(|info| info.size > 0).map(|info| info.path.file_name().parse().unwrap());
+        if left.collect::<BTreeSet<BackupId>>() != segments {
+            return Err("after the next prune there are segments of no journal".into());
         }
         if let Some(open) = list("plans").await.iter().find(|info| info.size > 0) {
             return Err(format!("{} was not finished", open.path));

@@ -4,16 +4,18 @@
 //! on only when each living actor has a call registered, sleeps or has ended. After every step it looks at the storage.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+mod append;
 pub mod clock;
 mod history;
 mod judge;
+pub mod random;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use copal_core::{BackupId, Context, Keep};
+use copal_core::{BackupId, Context, Follows, Keep};
 use copal_repository::{
     BackupFacts, Database, Mark, PruneRules, Pruned, Repository, RepositoryError, RepositoryOptions, StateFolder,
     WriteOptions,
@@ -42,6 +44,8 @@ pub fn noon() -> Timestamp {
 pub enum Op {
     /// A backup that changes one page, or all of them.
     Backup { whole: bool, pin: bool },
+    /// A segment behind the newest state.
+    Append,
     /// Keeps the last so many.
     Prune { last: u32 },
     /// Pins the nth of the backups that were there at first.
@@ -68,12 +72,16 @@ pub enum Time {
 #[derive(Debug)]
 pub enum Done {
     Backup(BackupId),
+    Appended(BackupId),
     Pruned(Pruned),
     Marked,
 }
 
-/// Bytes of every backup that was ever begun.
+/// Bytes of every backup and of every segment that was ever begun.
 pub type Contents = Arc<Mutex<BTreeMap<BackupId, Vec<u8>>>>;
+
+/// The newest state of which somebody was told that it is saved.
+pub type Told = Arc<Mutex<Follows>>;
 
 /// A repository with three backups, made once and forked for every schedule.
 #[derive(Clone)]
@@ -82,10 +90,16 @@ pub struct Start {
     database: Database,
     contents: BTreeMap<BackupId, Vec<u8>>,
     pub ids: Vec<BackupId>,
+    end: Follows,
 }
 
 impl Start {
     pub async fn new() -> Self {
+        Self::with_segments([0, 0, 0]).await
+    }
+
+    /// With so many segments after each of the backups.
+    pub async fn with_segments(counts: [usize; 3]) -> Self {
         let memory = MemoryStorage::new();
         memory.set_time(Some(noon()));
         let clock = LonelyClock::new(noon() - Duration::from_secs(3 * 24 * 3600));
@@ -96,15 +110,28 @@ impl Start {
         let mut contents = BTreeMap::new();
         let mut ids = Vec::new();
         // The second one's packs are needed by itself only, the first one's by all three.
-        for change in [0, 1, 2] {
+        let mut end = None;
+        for (change, segments) in (0..).zip(counts) {
             let ours = file_bytes(change, PAGE * 3);
             bytes[..ours.len()].copy_from_slice(&ours);
             clock.advance(Duration::from_secs(24 * 3600 - 60));
             let made = crate::common::backup(&repository, &database, &bytes, PAGE).await.unwrap();
             contents.insert(made.manifest.header.backup.clone(), bytes.clone());
+            end = Some(made.end());
+            for number in 0..segments {
+                let bytes = file_bytes(50 + change * 10 + number as u64, 300);
+                let (follows, context) = (end.take().unwrap(), Context::silent());
+                let (facts, push) =
+                    (append::facts(clock.wall()), crate::common::streams::streams(&[("delta", &bytes)]));
+                let appended =
+                    crate::common::journal::append_pushed(&repository, &database, &follows, facts, push, &context);
+                let appended = appended.await.unwrap();
+                contents.insert(appended.segment.id().clone(), bytes);
+                end = Some(appended.end);
+            }
             ids.push(made.manifest.header.backup);
         }
-        Self { memory, database, contents, ids }
+        Self { memory, database, contents, ids, end: end.unwrap() }
     }
 }
 
@@ -146,6 +173,7 @@ pub struct World {
     pub memory: MemoryStorage,
     pub actors: Vec<Actor>,
     pub contents: Contents,
+    pub told: Told,
     pub time: Time,
     /// Whether an actor's lease is renewed before its operation goes on, or as late as can be.
     pub renewal_first: bool,
@@ -200,6 +228,7 @@ impl World {
             memory,
             actors: Vec::new(),
             contents: Arc::new(Mutex::new(start.contents.clone())),
+            told: Arc::new(Mutex::new(start.end.clone())),
             time: Time::Together,
             renewal_first: false,
             retries: false,
@@ -234,10 +263,10 @@ impl World {
         };
         let outcome = Outcome::default();
         let (told, scheduler) = (Arc::clone(&outcome), self.scheduler.clone());
-        let (database, contents, ids) =
-            (self.start.database.clone(), Arc::clone(&self.contents), self.start.ids.clone());
+        let (database, ids) = (self.start.database.clone(), self.start.ids.clone());
+        let (contents, newest) = (Arc::clone(&self.contents), Arc::clone(&self.told));
         let task = tokio::spawn(async move {
-            let result = act(op, number, &repository, &database, &ids, &contents).await;
+            let result = act(op, number, &repository, &database, &ids, &contents, &newest).await;
             *told.lock().unwrap() = Some(result);
             scheduler.note_change();
         });
@@ -441,9 +470,11 @@ async fn act(
     database: &Database,
     ids: &[BackupId],
     contents: &Contents,
+    newest: &Told,
 ) -> Result<Done, RepositoryError> {
     let context = Context::silent();
     match op {
+        Op::Append => append::append(number, repository, database, contents, newest).await.map(Done::Appended),
         Op::Backup { whole, pin } => {
             let mut bytes = contents.lock().unwrap()[&ids[2]].clone();
             let changed = if whole { PAGES } else { 1 };
@@ -458,7 +489,8 @@ async fn act(
                 session.abandon(Some(sink)).await;
                 return Err(*error.downcast::<RepositoryError>().unwrap());
             }
-            session.commit(sink, BackupFacts { pin, ..BackupFacts::default() }, &context).await?;
+            let made = session.commit(sink, BackupFacts { pin, ..BackupFacts::default() }, &context).await?;
+            *newest.lock().unwrap() = made.end();
             Ok(Done::Backup(id))
         }
         Op::Prune { last } => Ok(Done::Pruned(repository.prune(database, &rules(last), &context).await?)),
