@@ -38,7 +38,8 @@ pub(crate) async fn resolve(copal: &Copal, database: &str, argument: &BackupArgu
     };
     let listings = copal.list(Some(database)).await?;
     let ids = listings.iter().flat_map(|listing| &listing.backups).map(|backup| &backup.id);
-    let found: Vec<_> = ids.filter(|id| id.as_str().starts_with(prefix.as_str())).collect();
+    let segments = listings.iter().flat_map(|listing| listing.journal.values()).flatten().map(|segment| &segment.id);
+    let found: Vec<_> = ids.chain(segments).filter(|id| id.as_str().starts_with(prefix.as_str())).collect();
     match found.as_slice() {
         [] => Err(CopalError::new(ErrorKind::NotFound, format!("no backup of {database} begins with {prefix}"))
             .with_hint(format!("see copal list {database}"))),

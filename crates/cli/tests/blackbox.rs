@@ -19,6 +19,8 @@ mod interruption;
 mod journey;
 #[path = "blackbox/killed.rs"]
 mod killed;
+#[path = "blackbox/memory.rs"]
+mod memory;
 #[path = "blackbox/migrate.rs"]
 mod migrate;
 #[path = "blackbox/mistakes.rs"]

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Rollback,
     /// Somebody else works on this database, or another process holds it.
     Busy,
+    /// The journal does not go on from the state that it should follow: a full backup is needed.
+    Gap,
     /// The backup was pruned while it was read.
     Pruned,
     /// Cancelled from outside.
@@ -67,6 +69,7 @@ impl ErrorKind {
             Self::Replay => "replay",
             Self::Rollback => "rollback",
             Self::Busy => "busy",
+            Self::Gap => "gap",
             Self::Pruned => "pruned",
             Self::Interrupted => "interrupted",
         }
@@ -81,6 +84,12 @@ impl ErrorKind {
             Self::Interrupted => 130,
             _ => 1,
         }
+    }
+}
+
+impl serde::Serialize for ErrorKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

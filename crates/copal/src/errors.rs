@@ -42,6 +42,7 @@ impl From<RepositoryError> for CopalError {
             RepositoryErrorKind::Tampering => ErrorKind::Tampering,
             RepositoryErrorKind::Replay => ErrorKind::Replay,
             RepositoryErrorKind::Rollback => ErrorKind::Rollback,
+            RepositoryErrorKind::Gap => ErrorKind::Gap,
             RepositoryErrorKind::Busy => ErrorKind::Busy,
             RepositoryErrorKind::Pruned => ErrorKind::Pruned,
             RepositoryErrorKind::Cancelled => ErrorKind::Interrupted,
@@ -104,6 +105,7 @@ impl From<EngineError> for CopalError {
             EngineErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
             EngineErrorKind::Exists => ErrorKind::Exists,
             EngineErrorKind::NoSpace => ErrorKind::NoSpace,
+            EngineErrorKind::Gap => ErrorKind::Gap,
             EngineErrorKind::Cancelled => ErrorKind::Interrupted,
             EngineErrorKind::Other => ErrorKind::Failed,
         };
@@ -113,6 +115,25 @@ impl From<EngineError> for CopalError {
             None => new,
         };
         new.because(error)
+    }
+}
+
+#[cfg(feature = "memory")]
+impl From<copal_memory::MemoryError> for CopalError {
+    fn from(error: copal_memory::MemoryError) -> Self {
+        use copal_memory::MemoryErrorKind;
+        let kind = match error.kind() {
+            MemoryErrorKind::Exists => ErrorKind::Exists,
+            MemoryErrorKind::NotFound => ErrorKind::NotFound,
+            MemoryErrorKind::Mismatch => ErrorKind::Usage,
+            MemoryErrorKind::Gap => ErrorKind::Gap,
+            MemoryErrorKind::Damaged => ErrorKind::Corrupt,
+            MemoryErrorKind::Unsupported => ErrorKind::Unsupported,
+            MemoryErrorKind::Busy => ErrorKind::Busy,
+            MemoryErrorKind::Cancelled => ErrorKind::Interrupted,
+            MemoryErrorKind::Other => ErrorKind::Failed,
+        };
+        Self::new(kind, error.to_string()).because(error)
     }
 }
 

@@ -1,11 +1,17 @@
 //! What the use cases answer. Their serialised form is the JSON contract of the command line.
 
+mod journal;
 mod snapshots;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use copal_core::{BackupId, Difference, FolderName, Inventory, Reason};
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use journal::{AppendOutcome, JournalEnd, JournalSegment};
+pub(crate) use journal::{listed_segment, segment};
 pub use snapshots::{
     DatabaseNote, GcOutcome, RemovedSnapshot, RewindOutcome, SnapOutcome, SnapshotListing, SnapshotPart,
     SnapshotSummary,
@@ -45,6 +51,12 @@ pub struct BackupOutcome {
     /// Damage of earlier backups that was met on the way; the new one shares nothing with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedObject>,
+    /// What the first segment of its journal goes on from.
+    #[serde(skip)]
+    pub end: JournalEnd,
+    /// How long writers were held up, where the engine knows it.
+    #[serde(skip)]
+    pub held: Option<Duration>,
 }
 
 /// One database of a repository and its backups, oldest first.
@@ -58,6 +70,9 @@ pub struct DatabaseListing {
     pub source: String,
     /// Its backups.
     pub backups: Vec<BackupSummary>,
+    /// The journals of those backups that have one, oldest segment first.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub journal: BTreeMap<BackupId, Vec<JournalSegment>>,
     /// What is wrong with this database's part of the repository (missing backups, damaged manifests).
     pub damaged: Vec<DamagedObject>,
 }
@@ -90,6 +105,9 @@ pub struct BackupDetails {
     pub position: Option<String>,
     /// Remarks and warnings of the time it was made.
     pub notes: Vec<String>,
+    /// Its journal, oldest segment first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<JournalSegment>,
 }
 
 /// What `init` did.
@@ -111,6 +129,9 @@ pub struct RestoreOutcome {
     /// The backup.
     #[serde(flatten)]
     pub backup: BackupSummary,
+    /// The last segment of its journal that was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<JournalSegment>,
     /// Where it was restored to.
     pub target: String,
     /// Whether a database was replaced.
@@ -169,6 +190,9 @@ pub struct VerifyOutcome {
     pub verified: bool,
     /// Bytes of database content that were read back.
     pub verified_bytes: u64,
+    /// Segments of its journal that were read back, too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub segments: usize,
     /// The drill, if one was asked for.
     pub drill: Option<DrillOutcome>,
     /// Objects that are missing or changed.
@@ -195,6 +219,9 @@ pub struct PruneOutcome {
     pub kept: Vec<KeptBackup>,
     /// The backups that went.
     pub deleted: Vec<BackupId>,
+    /// The segments of their journals, which went with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deleted_segments: Vec<BackupId>,
     /// Packs deleted.
     pub deleted_packs: usize,
     /// Bytes of packs freed.
@@ -324,6 +351,10 @@ pub struct DatabaseStatus {
     pub stale_after: Option<Timestamp>,
     /// When the next regular run starts, if that can be told.
     pub next_run: Option<Timestamp>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A time span in its two largest units, in the spelling of the configuration: `3d4h`.

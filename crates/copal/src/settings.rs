@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copal_core::{Keep, Secret};
-use copal_postgres::PostgresEngine;
 use copal_storage::S3Options;
 
 use crate::Result;
@@ -80,6 +79,36 @@ impl Default for DuckDbSettings {
     }
 }
 
+/// Settings of the PostgreSQL engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// The folder of the client programs; `None`: on `PATH` and where packages put them.
+    pub bin: Option<PathBuf>,
+    /// Connections that dump at the same time, through a temporary folder if there are several.
+    pub jobs: usize,
+    /// How long rows are counted; tables that are left are estimated.
+    pub count: Duration,
+    /// How long to wait for a lock that another session holds.
+    pub lock_wait: Duration,
+    /// Whether the hashed passwords of roles are backed up.
+    pub role_passwords: bool,
+    /// Where temporary files go; `None`: where the system puts them.
+    pub temporary: Option<PathBuf>,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            bin: None,
+            jobs: 1,
+            count: Duration::from_secs(10),
+            lock_wait: Duration::from_secs(30),
+            role_passwords: false,
+            temporary: None,
+        }
+    }
+}
+
 /// Everything a `Copal` needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -105,8 +134,8 @@ pub struct Settings {
     pub database_wait: Duration,
     /// What concerns DuckDB only.
     pub duckdb: DuckDbSettings,
-    /// What concerns PostgreSQL only: the engine is its settings.
-    pub postgres: PostgresEngine,
+    /// What concerns PostgreSQL only.
+    pub postgres: PostgresSettings,
     /// A lease unchanged for this long may be taken over.
     pub lease_ttl: Duration,
     /// Packs older than this are stored again piece by piece; `None`: never.
@@ -142,7 +171,7 @@ impl Settings {
             uploads: 3,
             database_wait: Duration::from_secs(30),
             duckdb: DuckDbSettings::default(),
-            postgres: PostgresEngine::default(),
+            postgres: PostgresSettings::default(),
             lease_ttl: Duration::from_secs(60),
             repack_age: None,
             timezone: jiff::tz::TimeZone::system(),

@@ -1,12 +1,17 @@
 //! The use cases. `Copal` is cheap to make; it opens the repository when a use case needs it.
 
+mod append;
 mod backup;
+mod discard;
 mod doctor;
 mod find;
+mod histories;
 mod keys;
 mod list;
 mod names;
+mod newest;
 mod open;
+mod point;
 mod prune;
 mod restore;
 mod size;
@@ -18,6 +23,7 @@ use std::sync::Arc;
 
 use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
 use copal_repository::Repository;
+use jiff::SignedDuration;
 use tokio::sync::OnceCell;
 
 pub use find::host_name;
@@ -26,15 +32,18 @@ pub use snapshots::{GcOptions, RewindRequest, SnapOptions, snapshot_before_migra
 use crate::engines::Engines;
 use crate::{CopalError, ErrorKind, Result, Settings};
 
+/// A clock may be this much behind what was made by it or another one; more is a clock that was wrong.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
+
 /// Which single backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BackupChoice {
-    /// The newest.
+    /// The newest, with its journal.
     #[default]
     Latest,
-    /// This one.
+    /// This one alone; the id of a segment means the state up to it.
     Id(BackupId),
-    /// The newest that is not later.
+    /// The newest that is not later, with its journal up to then. A time in whole seconds means the whole of that second.
     At(jiff::Timestamp),
 }
 
@@ -144,6 +153,25 @@ impl Copal {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+#[cfg(feature = "memory")]
+impl Copal {
+    /// Makes a store of this program known as `memory:NAME`, a database like any other, until the registration is dropped.
+    ///
+    /// Clones of these use cases know it too. Errors: `Exists` if a store has that name, `Usage` for what is no name.
+    pub fn register(
+        &self,
+        name: &str,
+        store: impl crate::memory::Store + 'static,
+    ) -> Result<crate::memory::Registration> {
+        Ok(self.engines.memory.register(name, store)?)
+    }
+
+    /// The engine of what lives in this program.
+    pub fn memory(&self) -> &crate::memory::MemoryEngine {
+        &self.engines.memory
     }
 }
 

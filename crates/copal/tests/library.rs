@@ -24,9 +24,11 @@ fn settings(home: &Path, repository: &str) -> Settings {
 fn make_database(path: &Path, rows: u32) {
     let db = Connection::open(path).unwrap();
     db.execute_batch("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, body BLOB)").unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
     for _ in 0..rows {
         db.execute("INSERT INTO t (body) VALUES (randomblob(500))", []).unwrap();
     }
+    db.execute_batch("COMMIT").unwrap();
 }
 
 /// Everything that one does with a repository.

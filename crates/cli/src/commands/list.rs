@@ -1,7 +1,7 @@
 //! `copal list`.
 
 use clap::Args;
-use copal::{Copal, CopalError, DamagedObject, DatabaseListing, ErrorKind, Result};
+use copal::{BackupSummary, Copal, CopalError, DamagedObject, DatabaseListing, ErrorKind, JournalSegment, Result};
 use serde::Serialize;
 
 use super::{damage_lines, marks};
@@ -18,6 +18,15 @@ Examples:
 pub(crate) struct Arguments {
     /// A name, URL or path; all databases if left out.
     database: Option<String>,
+}
+
+/// A backup and its journal.
+#[derive(Serialize)]
+struct BackupResult<'a> {
+    #[serde(flatten)]
+    backup: &'a BackupSummary,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    journal: &'a [JournalSegment],
 }
 
 /// Something damaged, in its place among the results.
@@ -46,7 +55,9 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let output = &session.output;
     if output.is_json() {
         for listing in &listings {
-            listing.backups.iter().for_each(|backup| output.result(backup));
+            for backup in &listing.backups {
+                output.result(&BackupResult { backup, journal: journal_of(listing, backup) });
+            }
             listing.damaged.iter().for_each(|object| output.result(&damaged_result(object)));
         }
     } else if listings.is_empty() {
@@ -65,6 +76,10 @@ fn explain(error: CopalError, copal: &Copal) -> CopalError {
         return error.with_hint("copal backup ./app.db makes one; or name another with --repository");
     }
     error
+}
+
+fn journal_of<'a>(listing: &'a DatabaseListing, backup: &BackupSummary) -> &'a [JournalSegment] {
+    listing.journal.get(&backup.id).map(Vec::as_slice).unwrap_or_default()
 }
 
 fn damaged_result(object: &DamagedObject) -> DamagedResult<'_> {
@@ -95,6 +110,9 @@ fn render(listing: &DatabaseListing, output: &Output) -> String {
             marks(backup),
             backup.label.clone().unwrap_or_default(),
         ]);
+        if let Some(row) = journal_row(journal_of(listing, backup)) {
+            table.row(row);
+        }
     }
     let mut lines = vec![heading];
     match listing.backups.is_empty() {
@@ -105,6 +123,15 @@ fn render(listing: &DatabaseListing, output: &Output) -> String {
         lines.push(damage_lines(&listing.damaged, style));
     }
     lines.join("\n")
+}
+
+/// What happened after a backup, in one line; `copal show` tells each segment.
+fn journal_row(segments: &[JournalSegment]) -> Option<[String; 6]> {
+    let last = segments.last()?;
+    let added = segments.iter().map(|segment| segment.added_bytes).sum();
+    let what = format!("  + {}", plural(segments.len(), "segment"));
+    let none = String::new;
+    Some([what, local_time(last.time), none(), bytes(added), none(), none()])
 }
 
 fn report_damage(listings: &[DatabaseListing], output: &Output) {

@@ -120,12 +120,17 @@ async fn prune(copal: &Copal, database: &str, arguments: &Arguments, session: &S
 }
 
 fn render(outcome: &PruneOutcome, output: &Output) -> String {
-    let PruneOutcome { database, kept, deleted, freed_bytes, .. } = outcome;
+    let PruneOutcome { database, kept, deleted, deleted_segments, freed_bytes, .. } = outcome;
     let has_no_rule = kept.iter().any(|backup| backup.reasons.contains(&Reason::NoRule));
     let verb = if outcome.dry_run { "would go" } else { "gone" };
     let freed = if deleted.is_empty() { String::new() } else { format!(" ({})", bytes(*freed_bytes)) };
     let rules = if has_no_rule { "; there is no rule, so nothing goes" } else { "" };
-    let summary = format!("{database}: {} {verb}{freed}, {} kept{rules}", plural(deleted.len(), "backup"), kept.len());
+    let journal = match deleted_segments.len() {
+        0 => String::new(),
+        segments => format!(" with {} of journals", plural(segments, "segment")),
+    };
+    let gone = plural(deleted.len(), "backup");
+    let summary = format!("{database}: {gone}{journal} {verb}{freed}, {} kept{rules}", kept.len());
     if !outcome.dry_run && !output.is_verbose() {
         return summary;
     }

@@ -28,13 +28,13 @@ Examples:
 pub(crate) struct Arguments {
     /// A name, URL or path.
     database: String,
-    /// The backup's id, the beginning of one, or `latest`.
+    /// The id of a backup, or of a segment of a journal, the beginning of one, or `latest`.
     #[arg(long, value_name = "ID", value_parser = choice::argument, conflicts_with = "at")]
     backup: Option<BackupArgument>,
-    /// The newest backup that is not later: a time, a date (its end), `yesterday`, `2h ago`.
+    /// The newest state that is not later: a time, a date (its end), `yesterday`, `2h ago`.
     #[arg(long, value_name = "TIME", value_parser = moment::argument)]
     at: Option<Timestamp>,
-    /// Where to: a path or URL (file:PATH for PostgreSQL's archive); the original place if left out.
+    /// Where to: a path or URL (file:PATH for an archive of PostgreSQL or of a store in memory); the original place if left out.
     #[arg(long, value_name = "TARGET")]
     to: Option<String>,
     /// Make it a snapshot of this name, to which `copal rewind` goes back.
@@ -100,7 +100,13 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
 
 fn render(outcome: &RestoreOutcome, began: Instant) -> String {
     let backup = &outcome.backup;
-    let what = format!("{} of {} ({})", backup.id, backup.database, local_time(backup.time));
+    let what = match &outcome.segment {
+        Some(segment) => {
+            let number = format!("segment {} of its journal", segment.sequence);
+            format!("{} of {} up to {number} ({})", backup.id, backup.database, local_time(segment.time))
+        }
+        None => format!("{} of {} ({})", backup.id, backup.database, local_time(backup.time)),
+    };
     let target = clean(&outcome.target);
     let mut lines = vec![match (outcome.dry_run, outcome.replaced) {
         (true, true) => format!("Would replace {target} by {what}: {}", bytes(backup.logical_bytes)),

@@ -1,7 +1,7 @@
 //! `copal show`.
 
 use clap::Args;
-use copal::{BackupDetails, Inventory, Result};
+use copal::{BackupDetails, Inventory, JournalSegment, Result};
 
 use super::{facts, marks};
 use crate::choice::{self, BackupArgument};
@@ -75,6 +75,9 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
             ("Position", details.position.clone().unwrap_or_default()),
         ],
     ));
+    if !details.journal.is_empty() {
+        sections.push(journal(&details.journal, style, is_verbose));
+    }
     let inventory = &details.inventory;
     if !inventory.tables.is_empty() {
         sections.push(tables(inventory, style, is_verbose));
@@ -87,6 +90,24 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
         sections.push(facts(style, &[("Notes", details.notes.join("\n"))]));
     }
     sections.join("\n\n")
+}
+
+/// How many segments are listed without `-v`: the newest.
+const MOST_SEGMENTS: usize = 20;
+
+/// What happened after the backup.
+fn journal(segments: &[JournalSegment], style: Style, is_verbose: bool) -> String {
+    let mut table = Table::new(&[("SEGMENT", Align::Left), ("TIME", Align::Left), ("ADDED", Align::Right)]);
+    let shown = if is_verbose { segments.len() } else { MOST_SEGMENTS };
+    let passed_over = segments.len().saturating_sub(shown);
+    for segment in segments.iter().skip(passed_over) {
+        table.row([segment.id.to_string(), local_time(segment.time), bytes(segment.added_bytes)]);
+    }
+    let mut text = table.render(style);
+    if passed_over > 0 {
+        text.push_str(&format!("\n… and {passed_over} before them (-v shows all)"));
+    }
+    text
 }
 
 /// How many tables are listed without `-v`.

@@ -194,6 +194,7 @@ pub(crate) const FILTERS: &[(&str, &str)] = &[
     (r" *\b\d+ s\b", " <age>"),
     (r#""(added|stored|logical|freed|verified)_bytes":\d+"#, r#""${1}_bytes":"<n>""#),
     (r#""(host|engine_version|copal_version)":"[^"]*""#, r#""$1":"<$1>""#),
+    (r"\b[0-9a-f]{16}:\d+\b", "<position>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b[0-9a-f]{32}\b", "<digest>"),
     (r"\b[0-9a-f]{8}\b", "<key>"),

@@ -2,14 +2,24 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use copal_core::{Context, DatabaseRecord, Engine, Event, Progress, Promise};
+use copal_core::{Context, DatabaseRecord, Engine, Event, Follows, Progress, Promise};
 use copal_repository::{BackupFacts, CommittedBackup, Database, Repository, Summary, WriteOptions};
 use copal_storage::StorageUrl;
+use jiff::Timestamp;
 
 use super::find::{Subject, host_name};
-use super::{BackupOptions, Copal, blocking, on_own_thread};
+use super::{BackupOptions, CLOCK_TOLERANCE, Copal, blocking, on_own_thread};
 use crate::outcome::{damaged_objects, summary};
-use crate::{BackupOutcome, Compression, CopalError, ErrorKind, Result};
+use crate::{BackupOutcome, Compression, CopalError, ErrorKind, JournalEnd, Result};
+
+/// What is known of the state that was saved before.
+#[derive(Default)]
+struct Before {
+    /// A backup from then on makes another unnecessary.
+    since: Option<Timestamp>,
+    /// The end of the journal.
+    follows: Option<Follows>,
+}
 
 /// Passes events on and keeps the warnings.
 struct Recorder {
@@ -29,9 +39,65 @@ impl Progress for Recorder {
 impl Copal {
     /// Backs up one database: a configured name, a URL or a path. The backup exists when this returns, and not otherwise.
     pub async fn backup(&self, database: &str, options: BackupOptions, context: &Context) -> Result<BackupOutcome> {
+        let made = self.make(database, None, Before::default(), options, context).await?;
+        // Only a moment to compare with makes it unnecessary.
+        made.ok_or_else(|| CopalError::new(ErrorKind::Failed, "no backup was made"))
+    }
+
+    /// The same, read from a copy (a URL or path) that somebody else made of it. The backup is one of the database all the same.
+    pub async fn backup_copy(
+        &self,
+        database: &str,
+        copy: &str,
+        options: BackupOptions,
+        context: &Context,
+    ) -> Result<BackupOutcome> {
+        let made = self.make(database, Some(copy), Before::default(), options, context).await?;
+        made.ok_or_else(|| CopalError::new(ErrorKind::Failed, "no backup was made"))
+    }
+
+    /// The same, but makes none (`None`) if there is one whose view was opened at `since` or later: somebody else was there first.
+    ///
+    /// This is looked at under the database's lease, so of several programs with one schedule exactly one makes the backup.
+    pub async fn backup_unless_since(
+        &self,
+        database: &str,
+        since: Timestamp,
+        options: BackupOptions,
+        context: &Context,
+    ) -> Result<Option<BackupOutcome>> {
+        self.make(database, None, Before { since: Some(since), follows: None }, options, context).await
+    }
+
+    /// The same as [`backup`](Self::backup), made by who knows the state that was saved before: should segments of that journal be lost, the
+    /// backup says that they were there.
+    pub async fn backup_following(
+        &self,
+        database: &str,
+        end: &JournalEnd,
+        options: BackupOptions,
+        context: &Context,
+    ) -> Result<BackupOutcome> {
+        let before = Before { since: None, follows: Some(end.follows.clone()) };
+        let made = self.make(database, None, before, options, context).await?;
+        made.ok_or_else(|| CopalError::new(ErrorKind::Failed, "no backup was made"))
+    }
+
+    async fn make(
+        &self,
+        database: &str,
+        copy: Option<&str>,
+        before: Before,
+        options: BackupOptions,
+        context: &Context,
+    ) -> Result<Option<BackupOutcome>> {
         let recorder = Arc::new(Recorder { inner: Arc::clone(&context.progress), warnings: Mutex::default() });
         let context = Context { cancel: context.cancel.clone(), progress: recorder.clone() };
-        let subject = self.subject(database)?;
+        let mut subject = self.subject(database)?;
+        if let Some(copy) = copy {
+            let Subject { source, engine, .. } = self.subject(copy)?;
+            (subject.source, subject.engine) = (source, engine);
+        }
         let snapshot = match &options.from_snapshot {
             Some(wanted) => Some(self.snapshot_of(database, wanted, &context).await?),
             None => None,
@@ -46,10 +112,21 @@ impl Copal {
         };
         let repository = self.repository_or_create().await?;
         let stored = self.database_of(repository, &subject, &options, &context).await?;
+        if self.is_done(repository, &stored, before.since).await? {
+            return Ok(None);
+        }
         context.phase("reading", bytes);
         let (session, mut sink) =
             repository.begin_backup(&stored, &self.write_options(&*subject.engine)?, &context).await?;
-        let captured_at = snapshot.as_ref().map_or_else(jiff::Timestamp::now, |snapshot| snapshot.id.time());
+        // Somebody may have made it between that look and the lease.
+        match self.is_done(repository, &stored, before.since).await {
+            Ok(false) => {}
+            done => {
+                session.abandon(Some(sink)).await;
+                return done.map(|_| None);
+            }
+        }
+        let captured_at = snapshot.as_ref().map_or_else(Timestamp::now, |snapshot| snapshot.id.time());
         let (engine, source, for_engine) = (Arc::clone(&subject.engine), subject.source.clone(), context.clone());
         let id = snapshot.as_ref().map(|snapshot| snapshot.id.clone());
         let captured = on_own_thread(move || {
@@ -85,7 +162,8 @@ impl Copal {
             label: options.label.clone(),
             captured_at,
             inventory: capture.inventory,
-            position: capture.position,
+            position: capture.position.clone(),
+            follows: before.follows,
             notes: capture.notes,
             warnings: recorder.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             promise: Promise {
@@ -94,13 +172,41 @@ impl Copal {
             },
             pin: options.pin,
         };
-        let CommittedBackup { manifest, damaged } = session.commit(sink, facts, &context).await?;
+        let committed = session.commit(sink, facts, &context).await?;
+        let end = JournalEnd { follows: committed.end(), position: capture.position };
+        let CommittedBackup { manifest, damaged } = committed;
         let mut brief = Summary::of(&manifest);
         brief.pinned = options.pin;
-        Ok(BackupOutcome { backup: summary(&stored.name, &brief), damaged: damaged_objects(&stored.name, damaged) })
+        Ok(Some(BackupOutcome {
+            backup: summary(&stored.name, &brief),
+            damaged: damaged_objects(&stored.name, damaged),
+            end,
+            held: self.engines.held(&subject.source),
+        }))
     }
 
-    fn write_options(&self, engine: &dyn Engine) -> Result<WriteOptions> {
+    /// Whether there is a backup whose view was opened then or later. One of the future was made by a wrong clock, and says nothing.
+    pub(super) async fn is_done(
+        &self,
+        repository: &Repository,
+        database: &Database,
+        since: Option<Timestamp>,
+    ) -> Result<bool> {
+        let Some(since) = since else { return Ok(false) };
+        let catalog = repository.catalog(&database.name).await?;
+        let Some(newest) = catalog.newest() else { return Ok(false) };
+        match repository.manifest(database, newest).await {
+            Ok(manifest) => {
+                let captured_at = manifest.body.captured_at;
+                Ok(captured_at >= since && captured_at.duration_since(Timestamp::now()) <= CLOCK_TOLERANCE)
+            }
+            // A new one is what helps.
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn write_options(&self, engine: &dyn Engine) -> Result<WriteOptions> {
         let remote = self.storage_url().is_ok_and(|url: StorageUrl| url.is_remote());
         // A local disk gains nothing from several writes at a time, and each takes 16 MiB of memory.
         let uploads = if remote { self.settings.uploads } else { 1 };
@@ -131,7 +237,7 @@ impl Copal {
                 name: subject.display.clone(),
                 source: subject.place.clone(),
                 engine: subject.engine.name().to_owned(),
-                created: jiff::Timestamp::now(),
+                created: Timestamp::now(),
             };
             return Ok(repository.create_database(&subject.name, &record).await?);
         };

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use copal_core::{BackupId, Engine, FolderName, Source};
+use copal_core::{Engine, FolderName, Source};
 use copal_repository::{Database, Manifest, Repository, RepositoryError};
 use copal_storage::lease::Holder;
 
 use super::names::member_folder;
+use super::point::base_of;
 use super::{BackupChoice, Copal};
-use crate::engines::FILE_SCHEMES;
+use crate::engines::{FILE_SCHEMES, given_name};
 use crate::{CopalError, ErrorKind, Result};
 
 /// A database to back up.
@@ -73,7 +74,7 @@ impl Copal {
         })?;
         let place = self.place(&source, &*engine)?;
         let display = short_name(&source);
-        Ok(Subject { name: automatic_name(&display, &place), display, source, engine, place })
+        Ok(Subject { name: unconfigured_folder(&source, &place), display, source, engine, place })
     }
 
     fn known_names_hint(&self) -> String {
@@ -144,7 +145,7 @@ impl Copal {
             let is_server = self.engines.of(&source).is_ok_and(|engine| !engine.capabilities().is_file);
             if is_server && source.scheme().is_some() {
                 let name = short_name(&source);
-                candidates.push(automatic_name(&name, &self.server_place(&source)));
+                candidates.push(unconfigured_folder(&source, &self.server_place(&source)));
                 // Or it is one of a server that is configured as a whole.
                 let parents = self.settings.databases.keys().map(|parent| format!("{parent}.{name}"));
                 let is_it = |name: &String| {
@@ -160,6 +161,9 @@ impl Copal {
             if let Some(found) = open_or_salvage(repository, &name).await? {
                 return Ok(found);
             }
+        }
+        if let Some(left_out) = self.source_or_path(database).ok().and_then(|source| self.engines.left_out(&source)) {
+            return Err(left_out);
         }
         let names: Vec<String> = repository.database_names().await?.iter().map(ToString::to_string).collect();
         Err(unknown(&names))
@@ -177,30 +181,26 @@ impl Copal {
         Ok(known.unwrap_or(recorded))
     }
 
-    /// One backup of a database.
+    /// One backup of a database: also the one under a segment, if that is named.
     pub(super) async fn choose(
         &self,
         repository: &Repository,
         database: &Database,
         choice: &BackupChoice,
     ) -> Result<Manifest> {
+        let none = |what: String, hint: &str| {
+            CopalError::new(ErrorKind::NotFound, format!("{} has {what}", database.name)).with_hint(hint)
+        };
         let id = match choice {
-            BackupChoice::Id(id) => id.clone(),
-            _ => {
-                let catalog = repository.catalog(&database.name).await?;
-                let fits = |id: &&BackupId| match choice {
-                    BackupChoice::At(time) => id.time() <= *time,
-                    _ => true,
-                };
-                catalog.backups.keys().rev().find(fits).cloned().ok_or_else(|| {
-                    let (what, hint) = match choice {
-                        BackupChoice::At(time) => {
-                            (format!("no backup from {time} or before"), "copal list shows them all")
-                        }
-                        _ => ("no backups".to_owned(), "make one with: copal backup"),
-                    };
-                    CopalError::new(ErrorKind::NotFound, format!("{} has {what}", database.name)).with_hint(hint)
-                })?
+            BackupChoice::Id(id) => base_of(repository, database, id).await?.unwrap_or_else(|| id.clone()),
+            BackupChoice::Latest => {
+                let newest = repository.catalog(&database.name).await?.newest().cloned();
+                newest.ok_or_else(|| none("no backups".to_owned(), "make one with: copal backup"))?
+            }
+            BackupChoice::At(time) => {
+                let found = self.newest_until(repository, database, *time).await?;
+                let what = format!("no backup from {time} or before");
+                return found.ok_or_else(|| none(what, "copal list shows them all"));
             }
         };
         Ok(repository.manifest(database, &id).await?)
@@ -224,6 +224,9 @@ pub(super) fn canonical(path: &Path) -> PathBuf {
 
 fn short_name(source: &Source) -> String {
     let text = source.redacted();
+    if let Some(name) = given_name(source) {
+        return name.to_owned();
+    }
     let path = match text.split_once("://") {
         // A server's: what the last slash is in front of, without parameters.
         Some((_, rest)) if source.scheme().is_some_and(|scheme| !FILE_SCHEMES.contains(&scheme)) => {
@@ -235,6 +238,14 @@ fn short_name(source: &Source) -> String {
         _ => source.file_path(),
     };
     path.file_stem().map_or_else(|| "database".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The folder of a database that is not configured. What a program gave a name has that on every machine.
+fn unconfigured_folder(source: &Source, place: &str) -> FolderName {
+    match given_name(source) {
+        Some(name) => member_folder(name),
+        None => automatic_name(&short_name(source), place),
+    }
 }
 
 /// The stem and six digits that tell equal stems on this and other machines apart.

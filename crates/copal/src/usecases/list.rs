@@ -1,11 +1,13 @@
 //! Listing and showing backups, and pinning them.
 
+use std::collections::BTreeMap;
+
 use copal_core::Context;
-use copal_repository::{Database, Mark, Repository, Summary};
+use copal_repository::{Database, JournalListing, Mark, Repository, Summary};
 
 use super::find::{Found, open_or_salvage};
 use super::{BackupChoice, Copal};
-use crate::outcome::{damaged_object, damaged_objects, summary};
+use crate::outcome::{damaged_object, damaged_objects, listed_segment, summary};
 use crate::{BackupDetails, BackupSummary, CopalError, DamagedObject, DatabaseListing, ErrorKind, FolderName, Result};
 
 impl Copal {
@@ -35,6 +37,7 @@ impl Copal {
         let database = self.found(repository, database).await?.database;
         let manifest = self.choose(repository, &database, &backup).await?;
         let brief = marked(repository, &database, Summary::of(&manifest)).await?;
+        let journal = journals(repository, &database).await?.journals.remove(&manifest.header.backup);
         let (header, body) = (manifest.header, manifest.body);
         Ok(BackupDetails {
             summary: summary(&database.name, &brief),
@@ -49,6 +52,7 @@ impl Copal {
             inventory: body.inventory,
             position: body.position,
             notes: body.notes.into_iter().chain(body.warnings).collect(),
+            journal: journal.unwrap_or_default().iter().map(listed_segment).collect(),
         })
     }
 
@@ -92,14 +96,20 @@ fn unreadable(name: FolderName, error: &CopalError) -> DatabaseListing {
         object: format!("databases/{name}/database"),
         problem: error.to_string(),
     };
-    let (source, backups) = (String::new(), Vec::new());
-    DatabaseListing { name: name.to_string(), database: name, source, backups, damaged: vec![damaged] }
+    let (source, backups, journal) = (String::new(), Vec::new(), BTreeMap::new());
+    DatabaseListing { name: name.to_string(), database: name, source, backups, journal, damaged: vec![damaged] }
 }
 
 async fn listing(repository: &Repository, found: &Found) -> Result<DatabaseListing> {
     let database = &found.database;
     let listing = repository.listing(database).await?;
+    let journals = journals(repository, database).await?;
     let mut damaged = damaged_objects(&database.name, listing.damaged);
+    for object in damaged_objects(&database.name, journals.damaged) {
+        if !damaged.contains(&object) {
+            damaged.push(object);
+        }
+    }
     let record = found.record_damage.as_ref().and_then(|e| damaged_object(&database.name, None, e));
     damaged.extend(record.filter(|record| !damaged.iter().any(|d| d.object == record.object)));
     Ok(DatabaseListing {
@@ -107,8 +117,18 @@ async fn listing(repository: &Repository, found: &Found) -> Result<DatabaseListi
         name: database.record.name.clone(),
         source: listing.backups.last().map_or(&database.record.source, |newest| &newest.source).clone(),
         backups: listing.backups.iter().map(|brief| summary(&database.name, brief)).collect(),
+        journal: journals
+            .journals
+            .into_iter()
+            .map(|(base, segments)| (base, segments.iter().map(listed_segment).collect()))
+            .collect(),
         damaged,
     })
+}
+
+/// The journals of a database; most have none.
+pub(super) async fn journals(repository: &Repository, database: &Database) -> Result<JournalListing> {
+    Ok(repository.journal_listing(database).await?)
 }
 
 /// Adds what the marks say.

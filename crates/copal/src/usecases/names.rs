@@ -4,6 +4,7 @@ use copal_core::{FolderName, Source};
 
 use super::find::canonical;
 use super::{Copal, blocking};
+use crate::engines::given_name;
 use crate::{DatabaseSettings, Result};
 
 impl Copal {
@@ -99,6 +100,9 @@ impl Copal {
 
     /// The place of a database on a server: one text for all spellings of its scheme, without secrets.
     pub(super) fn server_place(&self, source: &Source) -> String {
+        if let Some(name) = given_name(source) {
+            return format!("{}:{name}", source.scheme().unwrap_or_default());
+        }
         let text = source.redacted();
         let scheme = self.engines.of(source).ok().and_then(|engine| engine.capabilities().schemes.first().copied());
         match (scheme, text.split_once(':')) {

@@ -28,6 +28,7 @@ impl Copal {
             dry_run: options.dry_run,
             kept: kept.into_iter().map(|d| KeptBackup { id: d.id, reasons: d.reasons }).collect(),
             deleted: deleted.into_iter().map(|d| d.id).collect(),
+            deleted_segments: pruned.segments,
             deleted_packs: pruned.packs,
             freed_bytes: pruned.bytes,
         })

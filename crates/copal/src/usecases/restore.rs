@@ -6,11 +6,11 @@ use copal_repository::Summary;
 use super::find::Found;
 use super::list::marked;
 use super::{Copal, RestoreOptions, blocking};
-use crate::outcome::summary;
+use crate::outcome::{segment, summary};
 use crate::{CopalError, ErrorKind, RestoreOutcome, Result};
 
 impl Copal {
-    /// Restores one backup. What is at the target is replaced only if asked for, in one step and after the new
+    /// Restores one backup, with its journal up to the moment that is meant. What is at the target is replaced only if asked for, in one step and after the new
     /// database was checked; whatever fails, what was there is still there.
     pub async fn restore(&self, database: &str, options: RestoreOptions, context: &Context) -> Result<RestoreOutcome> {
         let repository = self.repository().await?;
@@ -18,15 +18,24 @@ impl Copal {
         if let Some(error) = record_damage {
             context.warn(format!("{error}; the backup itself can be read"));
         }
-        let manifest = self.choose(repository, &database, &options.backup).await?;
+        let point = self.point(repository, &database, &options.backup).await?;
+        let manifest = &point.manifest;
         let engine = self.engines.named(&manifest.body.engine)?;
         if let Some(name) = &options.as_snapshot {
             refuse_impossible(&*engine, &options)?;
-            return self.restore_as_snapshot(name, engine, repository, &database, manifest, context).await;
+            if !point.segments.is_empty() {
+                let (base, count) = (&manifest.header.backup, point.segments.len());
+                let message =
+                    format!("a snapshot is made of a backup alone, and this state is {base} with {count} segments");
+                return Err(
+                    CopalError::new(ErrorKind::Usage, message).with_hint(format!("the backup alone has the id {base}"))
+                );
+            }
+            return self.restore_as_snapshot(name, engine, repository, &database, point.manifest, context).await;
         }
         let target = match options.to.as_deref() {
             Some(target) => Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?,
-            None => self.source_of(&manifest)?,
+            None => self.source_of(manifest)?,
         };
         let can = engine.capabilities();
         let fits = match target.scheme() {
@@ -43,22 +52,24 @@ impl Copal {
             });
         }
         refuse_impossible(&*engine, &options)?;
-        let brief = marked(repository, &database, Summary::of(&manifest)).await?;
+        let brief = marked(repository, &database, Summary::of(manifest)).await?;
         let request = RestoreRequest {
             replace: options.replace,
             check: options.check,
             dry_run: options.dry_run,
             keep_old: options.keep_old,
             objects: options.objects.clone(),
-            expected: Some(manifest.body.inventory.clone()),
+            expected: Some(point.inventory().clone()),
             ..RestoreRequest::new(target)
         };
-        context.phase("restoring", Some(manifest.body.logical_bytes));
-        let content = repository.content(&database, manifest);
+        context.phase("restoring", Some(point.logical_bytes()));
+        let until = point.segments.last().map(segment);
+        let content = point.content(repository, &database);
         let for_engine = context.clone();
         let restored = blocking(move || engine.restore(&content, &request, &for_engine)).await??;
         Ok(RestoreOutcome {
             backup: summary(&database.name, &brief),
+            segment: until,
             target: restored.target,
             replaced: restored.replaced,
             dry_run: options.dry_run,

@@ -8,7 +8,7 @@ use super::Copal;
 use crate::{CopalError, ErrorKind, Result};
 
 impl Copal {
-    /// The bytes of all packs and manifests of a database; of a server that is configured as a whole, of all its databases.
+    /// The bytes of all packs, manifests and segments of a database; of a server that is configured as a whole, of all its databases.
     /// Cheap: one listing a database, nothing is read. Zero for a configured database without backups.
     ///
     /// Errors: `NotFound` for a name that nobody knows, and without a repository.
@@ -37,7 +37,7 @@ async fn bytes_in(repository: &Repository, folder: &FolderName) -> Result<u64> {
         ObjectPath::parse(&text).map_err(invalid)
     };
     let objects = repository.storage().list(&path(format!("databases/{folder}"))?).await?;
-    let counted = ["packs", "backups"].map(|kind| format!("databases/{folder}/{kind}/"));
+    let counted = ["packs", "backups", "journal"].map(|kind| format!("databases/{folder}/{kind}/"));
     let is_counted = |path: &ObjectPath| counted.iter().any(|start| path.as_str().starts_with(start));
     Ok(objects.iter().filter(|object| is_counted(&object.path)).map(|object| object.size).sum())
 }

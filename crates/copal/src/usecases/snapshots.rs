@@ -15,20 +15,17 @@ mod tracked;
 use std::path::PathBuf;
 
 use copal_core::{Context, Snapshot, SnapshotId, SnapshotNote, SnapshotRequest, Taken};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub use before_migration::{snapshot_before_migration, try_snapshot_before_migration};
 pub use housekeeping::GcOptions;
 pub use rewind::RewindRequest;
 
-use super::Copal;
+use super::{CLOCK_TOLERANCE, Copal};
 use crate::outcome::{DatabaseNote, SnapOutcome, SnapshotListing};
 use crate::{CopalError, ErrorKind, Result};
 use sets::Set;
 use tracked::{Tracked, on_each};
-
-/// The clock may be this much behind the newest snapshot before somebody is told.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Options of `snap`.
 #[derive(Clone, Debug, Default)]

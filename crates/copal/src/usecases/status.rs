@@ -10,8 +10,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use copal_core::FolderName;
-use copal_repository::{Catalog, Database, Listing, Manifest, Repository, RepositoryErrorKind};
+use copal_core::{BackupId, FolderName};
+use copal_repository::{Catalog, Database, Listing, Manifest, Repository, RepositoryErrorKind, SegmentSummary};
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
@@ -123,8 +123,17 @@ impl Copal {
             }
             Err(error) => return Err(error),
         };
-        let (catalog, listing) = futures::try_join!(repository.catalog(&folder), repository.listing(&database))?;
+        let (catalog, listing, journals) = futures::try_join!(
+            repository.catalog(&folder),
+            repository.listing(&database),
+            repository.journal_listing(&database)
+        )?;
         let mut damaged = damaged_objects(&folder, listing.damaged.clone());
+        for object in damaged_objects(&folder, journals.damaged) {
+            if !damaged.contains(&object) {
+                damaged.push(object);
+            }
+        }
         damaged.extend(record_damage.as_ref().and_then(|error| damaged_object(&folder, None, error)));
         let manifest = newest_readable(repository, &database, &listing, &mut damaged).await?;
 
@@ -141,9 +150,9 @@ impl Copal {
             (None, None) => Promised::default(),
         };
         let verified = catalog.verified.last().cloned();
-        let since = |id: &&copal_core::BackupId| verified.as_ref().is_none_or(|verified| *id > verified);
+        let since = |id: &&BackupId| verified.as_ref().is_none_or(|verified| *id > verified);
         let known = Known {
-            newest: manifest.as_ref().map(|manifest| newest(manifest, &catalog)),
+            newest: manifest.as_ref().map(|manifest| newest(manifest, &catalog, &journals.journals)),
             // The older of the two; each is sorted.
             unverified: [catalog.backups.keys().find(since), catalog.tombstones.keys().find(since)]
                 .into_iter()
@@ -154,7 +163,7 @@ impl Copal {
             damaged,
         };
         let judgement = judge(&known, &promised, now);
-        let age = |id: &copal_core::BackupId, then: Timestamp| BackupAge {
+        let age = |id: &BackupId, then: Timestamp| BackupAge {
             id: id.clone(),
             time: id.time(),
             age_seconds: age_seconds(then, now),
@@ -165,8 +174,9 @@ impl Copal {
         status.source = Some(database.record.source).filter(|source| !source.is_empty());
         status.backups = listing.backups.len();
         status.last_verified = verified.map(|id| age(&id, id.time()));
-        if let Some(Manifest { header, body, .. }) = manifest {
-            status.last_backup = Some(age(&header.backup, body.captured_at));
+        let saved_at = known.newest.as_ref().map(|newest| newest.captured_at);
+        if let (Some(Manifest { header, body, .. }), Some(saved_at)) = (manifest, saved_at) {
+            status.last_backup = Some(age(&header.backup, saved_at));
             status.engine = Some(body.engine);
             status.source = Some(body.source);
             status.host = Some(body.host);
@@ -239,12 +249,14 @@ async fn newest_readable(
     Ok(None)
 }
 
-fn newest(manifest: &Manifest, catalog: &Catalog) -> Newest {
+/// The newest state that is saved: of the backup, or of the last segment of its journal.
+fn newest(manifest: &Manifest, catalog: &Catalog, journals: &BTreeMap<BackupId, Vec<SegmentSummary>>) -> Newest {
     let id = &manifest.header.backup;
+    let saved_at = journals.get(id).and_then(|segments| segments.last()).map(|last| last.time);
     let finished = catalog.backups.get(id).map(|info| info.modified);
     Newest {
         id: id.clone(),
-        captured_at: manifest.body.captured_at,
+        captured_at: saved_at.unwrap_or(manifest.body.captured_at),
         host: manifest.body.host.clone(),
         took: finished.map_or(SignedDuration::ZERO, |time| time.duration_since(manifest.body.captured_at)),
     }

@@ -4,6 +4,7 @@ use copal_core::{BackupId, CheckLevel, Content, Context, Engine, EngineErrorKind
 use copal_repository::{Database, Manifest, Repository};
 
 use super::find::{Found, open_or_salvage};
+use super::point::Point;
 use super::{Copal, VerifyOptions, WhichBackups, blocking};
 use crate::outcome::{damaged_object, damaged_objects};
 use crate::{CopalError, DamagedObject, DrillOutcome, ErrorKind, Result, VerifyOutcome};
@@ -61,8 +62,11 @@ impl Copal {
         let listing = repository.listing(database).await?;
         let record = found.record_damage.as_ref().and_then(|e| damaged_object(name, None, e));
         let newest_readable = listing.backups.last().map(|b| b.id.clone());
-        // What is missing or cannot be opened concerns the newest state of the database, whichever backup was asked for.
-        for object in damaged_objects(name, listing.damaged) {
+        // What is missing or cannot be opened concerns the newest state of the database, whichever backup was asked for. What is
+        // missing of a journal is found with its backup.
+        let of_journals = format!("databases/{name}/journal/");
+        let damaged = damaged_objects(name, listing.damaged).into_iter();
+        for object in damaged.filter(|object| !object.object.starts_with(&of_journals)) {
             let id = object.backup.clone();
             let is_wanted = match (&options.backups, &id) {
                 (WhichBackups::Id(wanted), Some(id)) => wanted == id,
@@ -110,9 +114,13 @@ impl Copal {
         drill: bool,
         context: &Context,
     ) -> Result<VerifyOutcome> {
-        let (id, bytes) = (manifest.header.backup.clone(), manifest.body.logical_bytes);
+        let id = manifest.header.backup.clone();
+        // What is damaged in it is found and named below.
+        let segments = repository.sound_journal(database, &manifest).await?.0.segments;
+        let point = Point { manifest, segments };
+        let (bytes, segments) = (point.logical_bytes(), point.segments.len());
         context.phase(format!("verifying {id}"), Some(bytes));
-        let found = repository.verify(database, manifest.clone(), context).await?;
+        let found = repository.verify(database, point.manifest.clone(), context).await?;
         let damaged: Vec<DamagedObject> = found
             .into_iter()
             .map(|d| DamagedObject {
@@ -125,7 +133,7 @@ impl Copal {
         let drill = match (drill, damaged.is_empty()) {
             (false, _) => None,
             (true, false) => Some(impossible("parts of the backup are damaged".to_owned())),
-            (true, true) => Some(self.drill(repository, database, manifest, context).await?),
+            (true, true) => Some(self.drill(repository, database, point, context).await?),
         };
         Ok(VerifyOutcome {
             database: database.name.clone(),
@@ -133,24 +141,25 @@ impl Copal {
             id,
             verified: damaged.is_empty(),
             verified_bytes: bytes,
+            segments,
             drill,
             damaged,
         })
     }
 
-    /// Restores the backup to a scratch place, checks it there and compares it with its inventory.
+    /// Restores the backup and its journal to a scratch place, checks it there and compares it with the newest inventory.
     async fn drill(
         &self,
         repository: &Repository,
         database: &Database,
-        manifest: Manifest,
+        point: Point,
         context: &Context,
     ) -> Result<DrillOutcome> {
-        let engine = self.engines.named(&manifest.body.engine)?;
-        let source = self.source_of(&manifest)?;
-        let inventory = manifest.body.inventory.clone();
-        context.phase("restoring for the drill", Some(manifest.body.logical_bytes));
-        let content = repository.content(database, manifest);
+        let engine = self.engines.named(&point.manifest.body.engine)?;
+        let source = self.source_of(&point.manifest)?;
+        let inventory = point.inventory().clone();
+        context.phase("restoring for the drill", Some(point.logical_bytes()));
+        let content = point.content(repository, database);
         let context = context.clone();
         let drilled = blocking(move || {
             let folder = tempfile::Builder::new().prefix("copal-drill-").tempdir().map_err(|e| {
@@ -215,6 +224,7 @@ fn unreadable(database: &copal_core::FolderName, id: BackupId, damaged: Vec<Dama
         time: None,
         verified: false,
         verified_bytes: 0,
+        segments: 0,
         drill: None,
         damaged,
     }

@@ -59,6 +59,7 @@ impl Copal {
         let taken = taken.await??;
         Ok(RestoreOutcome {
             backup: summary(&database.name, &brief),
+            segment: None,
             target,
             replaced: false,
             dry_run: false,
