@@ -3,14 +3,15 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon bench-snapshots soak fmt clean
+.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon bench-snapshots bench-memory bench-dictdb soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
 	COPAL=$(TARGET)/debug/copal sh tools/demo.sh
 
 test: prepare ## All tests
-	python3 tools/run_tests.py $(PYTHON) -m unittest discover -s tools/tests -- cargo test --locked --no-fail-fast $(ALL)
+	cargo build $(ALL) --all-targets --locked
+	python3 tools/run_tests.py $(PYTHON) -m unittest discover -s tools/tests -- cargo test --locked --no-fail-fast $(ALL) -- python/run_tests.sh
 
 check: lint docs test ## What CI runs
 
@@ -23,6 +24,7 @@ lint:
 	cargo fetch --locked
 	python3 tools/check_licences.py
 	cargo clippy $(ALL) --all-targets --locked -- -D warnings
+	cargo check -p copal --no-default-features --features sqlite --locked # One engine alone compiles, too
 
 docs: ## The API's documentation has no warnings; docs/cli.md is what the program says
 	RUSTDOCFLAGS="-D warnings" cargo doc $(ALL) --no-deps --locked
@@ -54,10 +56,20 @@ bench-snapshots: prepare ## Snapshots of PostgreSQL, SQLite and MariaDB beside S
 	cargo build --release $(ALL) --bins
 	$(PYTHON) bench/run_snapshots.py --bin $(TARGET)/release $(BENCH)
 
+bench-memory: ## A store of 1,000,000 rows in memory into an encrypted repository
+	cargo build --release $(ALL) --lib --example memory_speed
+	python3 bench/run_memory.py --bin $(TARGET)/release $(BENCH)
+
+bench-dictdb: prepare ## BackupManager beside DictDB's own (Python 3.13)
+	cargo build --release $(ALL) --lib
+	$(PYTHON) tools/wheel.py --target $(TARGET)/release --develop bench/work/python
+	PYTHONPATH=bench/work/python .venv/python-3.13/bin/python bench/run_dictdb.py $(BENCH)
+
 soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-duckdb --test hammer
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-postgres --all-features --test under_load
+	COPAL_SCHEDULES=20000 cargo test -p copal-repository --test interleavings
 
 fmt:
 	cargo fmt --all

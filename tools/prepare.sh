@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, and DuckDBs,
-# PostgreSQLs and a MariaDB to test with. Needs root only for what apt has to install.
+# Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, Pythons with
+# python/tests/requirements.txt, and DuckDBs, PostgreSQLs and a MariaDB to test with. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -61,6 +61,22 @@ if [ ! -x .venv/promtool ] && ! command -v promtool >/dev/null; then
     rm -rf "$new"
 fi
 
+# Puts the folder $1 in the place of $2, whatever was there before: whole or not at all; another run that was faster is as good.
+put() {
+    .venv/bin/python -c '
+import os, shutil, sys
+new, place, old = sys.argv[1], sys.argv[2], sys.argv[1] + "-old"
+try:
+    os.rename(place, old)
+except FileNotFoundError:
+    pass
+try:
+    os.rename(new, place)
+except OSError:
+    shutil.rmtree(new)
+shutil.rmtree(old, ignore_errors=True)' "$1" "$2"
+}
+
 # DuckDBs for the tests of crates/duckdb, each in a folder of its own: PYTHONPATH=.venv/duckdb/VERSION; cli is the command.
 find .venv/duckdb -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
 pids=""
@@ -75,12 +91,42 @@ for version in 1.1.3 1.3.2 1.4.5 1.5.6 2.0.0 cli; do
     [ -d "$whole" ] && continue
     (
         new=.venv/duckdb/.new-$version-$$
-        rm -rf "$folder" "$new"
+        rm -rf "$new"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target "$new" "$package"
         [ ! -f "$new/duckdb_cli/duckdb" ] || chmod +x "$new/duckdb_cli/duckdb"
-        # Whole or not at all; another run that was faster is as good.
-        .venv/bin/python -c 'import os, sys; os.rename(*sys.argv[1:])' "$new" "$folder" 2>/dev/null || rm -rf "$new"
+        put "$new" "$folder"
         [ -d "$whole" ]
+    ) &
+    pids="$pids $!"
+done
+
+# Pythons for the tests of python/, each in .venv/python-VERSION. What is in them is run as modules: moved into place, the first
+# lines of their scripts name a folder that is gone.
+find .venv -maxdepth 1 -name '.new-python-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+find_python() {
+    for python in "$(command -v "python$1" || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python; do
+        [ "$("$python" -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$1" ] || {
+            echo "$python"
+            return
+        }
+    done
+    return 1
+}
+for version in 3.11 3.13; do
+    folder=.venv/python-$version
+    cmp -s python/tests/requirements.txt "$folder/requirements.txt" && continue
+    if ! python=$(find_python "$version"); then
+        echo "Python $version is left out: it is not installed (tests with it say SKIPPED)" >&2
+        continue
+    fi
+    (
+        new=.venv/.new-python-$version-$$
+        rm -rf "$new"
+        "$python" -m venv "$new"
+        "$new/bin/python" -m pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
+        cp python/tests/requirements.txt "$new/requirements.txt"
+        put "$new" "$folder"
+        [ -x "$folder/bin/python" ]
     ) &
     pids="$pids $!"
 done
