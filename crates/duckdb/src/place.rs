@@ -106,7 +106,12 @@ fn opened_as(given: &Path, real: &Path, file: FileId) -> EngineResult<PathBuf> {
     let mut found = Vec::new();
     for name in names.iter().filter(has_log) {
         // Two names may lead to one log.
-        let log = beside(name, LOG).canonicalize().map_err(|e| cannot_reach(name, e))?;
+        let log = match beside(name, LOG).canonicalize() {
+            Ok(log) => log,
+            // A checkpoint has removed it since it was seen.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(cannot_reach(name, e)),
+        };
         if !logs.contains(&log) {
             logs.push(log);
             found.push(name.clone());
@@ -127,6 +132,8 @@ fn opened_as(given: &Path, real: &Path, file: FileId) -> EngineResult<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -136,6 +143,26 @@ mod tests {
         for (path, log) in cases {
             assert_eq!(beside(Path::new(path), LOG), Path::new(log));
         }
+    }
+
+    #[test]
+    fn a_log_that_comes_and_goes_hides_no_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("real.db");
+        std::fs::write(&real, b"x").unwrap();
+        let (log, is_done) = (beside(&real, LOG), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::fs::write(&log, b"log").unwrap();
+                    std::fs::remove_file(&log).unwrap();
+                }
+            });
+            let found: Vec<_> = (0..20_000).map(|_| Place::find(&Source::path(&real))).collect();
+            is_done.store(true, Ordering::Relaxed);
+            let failed = found.into_iter().find_map(Result::err);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 
     #[test]
