@@ -24,9 +24,25 @@ impl CancelToken {
         self.0.load(Ordering::SeqCst)
     }
 
+    /// Cancels when the answer is dropped: for work that nobody shall go on with when whoever waits for it is gone.
+    pub fn cancel_on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+
     /// `Err(Cancelled)` once `cancel` was called; call it in every loop.
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Cancels its token when it is dropped.
+#[derive(Debug)]
+#[must_use = "it cancels at once if it is not kept"]
+pub struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -45,6 +45,20 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, DurationError> {
     }
 }
 
+/// Writes a duration so that [`parse_duration`] reads it: `5d`, `1d12h`. Parts of a second are left out.
+pub fn duration_text(duration: SignedDuration) -> String {
+    // Weeks and years would not be what was written more often than days.
+    const SPELLED: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let (mut text, mut rest) = (String::new(), duration.as_secs().max(0));
+    for (unit, size) in SPELLED {
+        if rest >= size {
+            text.push_str(&format!("{}{unit}", rest / size));
+        }
+        rest %= size;
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +78,15 @@ mod tests {
         assert_eq!(parse_duration("90m").unwrap(), SignedDuration::from_secs(5400));
         assert_eq!(parse_duration("1h30m5s").unwrap(), SignedDuration::from_secs(5405));
         assert_eq!(parse_duration("0d").unwrap(), SignedDuration::ZERO);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (text, shortest) in [("5d", "5d"), ("36h", "1d12h"), ("2w", "14d"), ("1h30m5s", "1h30m5s"), ("0d", "0s")] {
+            let duration = parse_duration(text).unwrap();
+            assert_eq!(duration_text(duration), shortest);
+            assert_eq!(parse_duration(shortest), Ok(duration));
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ mod secret;
 mod snapshot;
 mod source;
 
-pub use context::{CancelToken, Cancelled, Context, Event, Progress, Silent};
-pub use duration::{DurationError, parse_duration};
+pub use context::{CancelOnDrop, CancelToken, Cancelled, Context, Event, Progress, Silent};
+pub use duration::{DurationError, duration_text, parse_duration};
 pub use engine::{
     Capabilities, Capture, CheckLevel, CheckReport, Content, Engine, FileHandle, FirstError, Identity, Member, Objects,
     PageFileSpec, RestoreRequest, Restored, Scratch, Sink, WriteAt,
@@ -32,7 +32,7 @@ pub use manifest::{
     ManifestBody, ManifestHeader, PackUse, Promise, SegmentBody, SegmentHeader,
 };
 pub use notify_event::NotifyEvent;
-pub use retention::{Candidate, Decision, Keep, Reason, RetentionError, decide};
+pub use retention::{Candidate, Decision, Expected, Keep, KeptUntil, Reason, RetentionError, decide, kept_until};
 pub use schema_version::SCHEMA_VERSION_QUERIES;
 pub use secret::Secret;
 pub use snapshot::{Rewind, RewindOptions, Rewound, Snapshot, SnapshotNote, SnapshotRequest, Snapshots, Taken};

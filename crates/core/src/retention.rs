@@ -1,10 +1,16 @@
 //! Which backups stay, and why.
 
+mod until;
+
+use std::fmt;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 use serde::Serialize;
 
-use crate::BackupId;
+pub use until::{Expected, KeptUntil, kept_until};
+
+use crate::{BackupId, duration_text};
 
 /// The longest distance of the two newest backups at which the clock is believed.
 const MOST_BETWEEN_TWO: SignedDuration = SignedDuration::from_hours(31 * 24);
@@ -147,13 +153,35 @@ impl Keep {
     }
 }
 
+/// The rules in one line: `last 10, within 5d, daily 7`; nothing without any.
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |name: &str, count: Option<u32>| count.filter(|n| *n > 0).map(|n| format!("{name} {n}"));
+        let rules = [
+            count("last", self.last),
+            self.within().map(|within| format!("within {}", duration_text(within))),
+            count("hourly", self.hourly),
+            count("daily", self.daily),
+            count("weekly", self.weekly),
+            count("monthly", self.monthly),
+            count("yearly", self.yearly),
+        ];
+        f.write_str(&rules.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
 fn refuse_doubtful_clock(newest_first: &[&Candidate]) -> Result<(), RetentionError> {
     let [newest, before, ..] = newest_first else { return Ok(()) };
     let gap = newest.time.duration_since(before.time);
-    if gap > MOST_BETWEEN_TWO {
+    if is_doubtful(gap) {
         return Err(RetentionError::ClockInDoubt { newest: newest.id.clone(), days: gap.as_hours() / 24 });
     }
     Ok(())
+}
+
+/// Whether the newest backup lies so far after the one before it that rules of time are not trusted.
+fn is_doubtful(gap: SignedDuration) -> bool {
+    gap > MOST_BETWEEN_TWO
 }
 
 /// The calendar rules while backups are visited from the newest to the oldest.

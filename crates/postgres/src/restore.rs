@@ -86,7 +86,7 @@ pub(crate) fn restore(
             .hint("restore to another name with --to, or replace it with --replace"));
     }
     target.require_rights(&mut server, exists)?;
-    let mut notes = sweep(engine, &target.address, &mut server, false)?;
+    let mut notes = sweep(engine, &target.address, &mut server, request.dry_run)?;
     if request.dry_run {
         let check = CheckReport::default();
         return Ok(Restored { target: target.shown, replaced: exists, check, notes });

@@ -61,10 +61,31 @@ impl Repository {
     /// Drops what no rule wants, with its journal, and what nothing needs. Errors: `Busy`; damage if a manifest, or a segment
     /// of a backup that stays, cannot be read.
     pub async fn prune(&self, database: &Database, rules: &PruneRules, context: &Context) -> Result<Pruned> {
+        self.prune_within(database, rules, None, context).await
+    }
+
+    /// The same if no other backups would go than `only`, which somebody has seen; else `Busy`, and nothing goes.
+    pub async fn prune_only(
+        &self,
+        database: &Database,
+        rules: &PruneRules,
+        only: &BTreeSet<BackupId>,
+        context: &Context,
+    ) -> Result<Pruned> {
+        self.prune_within(database, rules, Some(only), context).await
+    }
+
+    async fn prune_within(
+        &self,
+        database: &Database,
+        rules: &PruneRules,
+        only: Option<&BTreeSet<BackupId>>,
+        context: &Context,
+    ) -> Result<Pruned> {
         let id = BackupId::new(self.options.clock.wall());
         let commit = layout::plan(&database.name, &id);
         let operation = Operation::begin(&self.ground(), &database.name, "prune", commit, context).await?;
-        let result = match self.prune_holding(database, rules, &id, &operation, context).await {
+        let result = match self.prune_holding(database, rules, only, &id, &operation, context).await {
             Ok(pruned) => Ok(pruned),
             Err(error) => Err(operation.explain(error).await),
         };
@@ -76,6 +97,7 @@ impl Repository {
         &self,
         database: &Database,
         rules: &PruneRules,
+        only: Option<&BTreeSet<BackupId>>,
         id: &BackupId,
         operation: &Operation,
         context: &Context,
@@ -89,6 +111,10 @@ impl Repository {
         // The store's own clock, as the lease that we have just written tells it.
         let now = self.storage.head(&layout::lease(&database.name)).await?.modified;
         let (plan, pruned) = self.draft(database, &catalog, rules, now).await?;
+        // With the lease in our hand: nothing comes between this look and what is done.
+        if let Some(only) = only {
+            refuse_others(&plan, only).map_err(|error| error.about(&database.name, None))?;
+        }
         if !plan.is_empty() {
             context.cancel.check()?;
             operation.commit(plan.encode(self, database, id)?).await?;
@@ -240,6 +266,15 @@ fn is_orphaned(segment: &Segment, catalog: &Catalog, now: Timestamp) -> bool {
     let written = catalog.segments.get(segment.id()).map_or(now, |info| info.modified);
     let is_gone = !catalog.backups.contains_key(base);
     is_gone && (catalog.tombstones.contains_key(base) || now.duration_since(written) > TOMBSTONE_LIFE)
+}
+
+/// Refuses a plan that deletes a backup that nobody was shown.
+fn refuse_others(plan: &Plan, only: &BTreeSet<BackupId>) -> Result<()> {
+    match plan.manifests.iter().any(|(id, _)| !only.contains(id)) {
+        false => Ok(()),
+        true => Err(RepositoryError::new(RepositoryErrorKind::Busy, "other backups would go now; look again")
+            .hint("nothing was deleted")),
+    }
 }
 
 /// Whether a segment that cannot be read is of no use to any backup that stays: the only one that it may belong to goes, or

@@ -67,6 +67,20 @@ impl StateFolder {
         }
     }
 
+    /// Forgets a repository that is gone, under its URL and id.
+    pub fn forget(&self, url: &str, gone: &RepositoryId) {
+        for key in [url, &gone.to_string()] {
+            // Another one may have taken its place meanwhile.
+            let is_it = self.known(key).is_some_and(|known| known.repository == *gone);
+            let Some(path) = self.known_path(key).filter(|_| is_it) else { continue };
+            forgive(fs::remove_file(&path), &path);
+            if let Some(folder) = path.parent() {
+                // It stays if it has more in it.
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+
     /// The folder of one database.
     pub(crate) fn database(&self, repository: &RepositoryId, database: &DatabaseId) -> DatabaseState {
         let folder = self.0.as_ref().map(|root| root.join("repositories").join(repository.to_string()));

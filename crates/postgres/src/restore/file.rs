@@ -38,13 +38,13 @@ pub(super) fn write(content: &dyn Content, request: &RestoreRequest, context: &C
             let message = format!("{} exists", path.display());
             return Err(EngineError::new(EngineErrorKind::Exists, message).hint("replace it with --replace"));
         }
+        target.require_writable_folder().map_err(|e| failed(e.into()))?;
         replaced |= exists;
         written.push((name, target, exists));
     }
     if !request.dry_run {
         context.phase("writing", Some(archive.length()));
         for (name, target, exists) in &written {
-            target.require_writable_folder().map_err(|e| failed(e.into()))?;
             require_space(&target.path, archive.length()).map_err(|e| {
                 EngineError::new(EngineErrorKind::NoSpace, format!("no room for {}", target.path.display())).because(e)
             })?;
