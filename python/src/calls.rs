@@ -351,7 +351,7 @@ impl Rules {
 
 async fn prune(copal: &Copal, arguments: Prune, context: &Context) -> Result<String> {
     let Prune { database, dry_run, keep, trust_clock } = arguments;
-    let options = PruneOptions { dry_run, keep: keep.map(Rules::keep).transpose()?, trust_clock };
+    let options = PruneOptions { dry_run, keep: keep.map(Rules::keep).transpose()?, trust_clock, only: None };
     answer(&copal.prune(&database, options, context).await?)
 }
 

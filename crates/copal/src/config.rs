@@ -14,6 +14,7 @@ mod place;
 mod repository;
 mod resolve;
 mod schedule;
+mod starter;
 mod substitute;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use notifier::Notifier;
 pub use repository::RepositoryConfiguration;
 pub use resolve::{Overrides, Resolved, read_passphrase_file};
 pub use schedule::check_schedule;
+pub use starter::{PreparedStarter, Starter, StarterDatabase, StarterRepository, free_name};
 
 use crate::schedule::Policy;
 use crate::{Compression, CopalError, ErrorKind, PostgresSettings, Result, Settings};
@@ -98,7 +100,7 @@ impl Configuration {
             let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
             return Self::read(&path, &text, environment);
         }
-        let user = environment.xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("copal").join(FILE_NAME));
+        let user = Self::user_file(environment);
         let places = [Some(PathBuf::from(FILE_NAME)), user, Some(Path::new("/etc/copal").join(FILE_NAME))];
         for path in places.into_iter().flatten() {
             match std::fs::read_to_string(&path) {
@@ -108,6 +110,11 @@ impl Configuration {
             }
         }
         Ok(Self::default())
+    }
+
+    /// The file that is found wherever this user is: `$XDG_CONFIG_HOME/copal/copal.toml`.
+    pub fn user_file(environment: &Environment) -> Option<PathBuf> {
+        environment.xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("copal").join(FILE_NAME))
     }
 
     /// Reads the text of a configuration file that is at `path`.

@@ -74,6 +74,19 @@ impl Engines {
         })
     }
 
+    /// The names of the engines whose databases are there without the program that asks.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let is_named = |engine: &&Arc<dyn Engine>| {
+            engine.capabilities().schemes.iter().any(|scheme| NAMED_SCHEMES.contains(scheme))
+        };
+        self.all.iter().filter(|engine| !is_named(engine)).map(|engine| engine.name()).collect()
+    }
+
+    /// The name of the engine whose files begin like this.
+    pub(crate) fn recognise(&self, beginning: &[u8]) -> Option<&'static str> {
+        self.all.iter().find(|engine| engine.recognises(beginning)).map(|engine| engine.name())
+    }
+
     /// The names of the engines whose databases are files.
     pub(crate) fn of_files(&self) -> impl Iterator<Item = &'static str> {
         self.all.iter().filter(|engine| engine.capabilities().is_file).map(|engine| engine.name())

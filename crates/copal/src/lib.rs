@@ -46,22 +46,24 @@ pub mod memory {
 
 pub use copal_core::{
     BackupId, CancelToken, CheckLevel, Context, Decision, Difference, Event, FolderName, Follows, Inventory, Keep,
-    Objects, Progress, Reason, Secret, Silent, SnapshotId, Source, TableCount, parse_duration,
+    KeptUntil, Objects, Progress, Reason, Secret, Silent, SnapshotId, Source, TableCount, parse_duration,
 };
 pub use copal_storage::S3Options;
 pub use error::{CopalError, ErrorKind, Result};
 pub use manager::{BackupManager, BackupManagerBuilder, ChangeNotifier, ManagerFailure, ManagerStatus, Saved};
 pub use outcome::{
-    AppendOutcome, BackupAge, BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing,
+    Abilities, AppendOutcome, BackupAge, BackupDetails, BackupOutcome, BackupSummary, DamagedObject, DatabaseListing,
     DatabaseNote, DatabaseStatus, Diagnosis, DrillOutcome, Finding, GcOutcome, InitOutcome, JournalEnd, JournalSegment,
-    KeptBackup, KeyInfo, PruneOutcome, RemovedSnapshot, RestoreOutcome, RewindOutcome, Severity, SnapOutcome,
-    SnapshotListing, SnapshotPart, SnapshotSummary, StatusProblem, StatusProblemKind, VerifyOutcome,
+    KeptBackup, KeyInfo, LeaseInfo, Outlook, PruneOutcome, RemovedSnapshot, RestoreOutcome, RestorePlan, RewindOutcome,
+    Severity, SnapOutcome, SnapshotListing, SnapshotPart, SnapshotSummary, SpacePlan, StatusProblem, StatusProblemKind,
+    VerifyOutcome,
 };
 pub use scheduler::{Job, JobStatus, RunResult, ScheduledRun, Scheduler, SchedulerBuilder, SchedulerEvent};
 pub use settings::{
     Asker, Compression, DatabaseSettings, DuckDbSettings, PassphraseSource, PostgresSettings, Settings,
 };
 pub use usecases::{
-    BackupChoice, BackupOptions, Copal, GcOptions, InitOptions, KeyChange, PruneOptions, RestoreOptions, RewindRequest,
-    SnapOptions, VerifyOptions, WhichBackups, host_name, snapshot_before_migration, try_snapshot_before_migration,
+    BackupChoice, BackupOptions, Copal, GcOptions, Identified, InitOptions, KeyChange, PlanOptions, PruneOptions,
+    RestoreOptions, RestorePlace, RewindRequest, SnapOptions, VerifyOptions, WhichBackups, host_name,
+    snapshot_before_migration, try_snapshot_before_migration,
 };

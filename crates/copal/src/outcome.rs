@@ -1,17 +1,19 @@
 //! What the use cases answer. Their serialised form is the JSON contract of the command line.
 
 mod journal;
+mod plan;
 mod snapshots;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use copal_core::{BackupId, Difference, FolderName, Inventory, Reason};
+use copal_core::{BackupId, Difference, FolderName, Inventory, KeptUntil, Reason};
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub use journal::{AppendOutcome, JournalEnd, JournalSegment};
 pub(crate) use journal::{listed_segment, segment};
+pub use plan::{LeaseInfo, RestorePlan, SpacePlan};
 pub use snapshots::{
     DatabaseNote, GcOutcome, RemovedSnapshot, RewindOutcome, SnapOutcome, SnapshotListing, SnapshotPart,
     SnapshotSummary,
@@ -226,6 +228,28 @@ pub struct PruneOutcome {
     pub deleted_packs: usize,
     /// Bytes of packs freed.
     pub freed_bytes: u64,
+}
+
+/// Why a backup stays, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Every rule that wants it now.
+    pub reasons: Vec<Reason>,
+    /// Until when.
+    pub until: KeptUntil,
+}
+
+/// What databases of one kind can do beside backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Abilities {
+    /// Drills.
+    pub drill: bool,
+    /// Snapshots.
+    pub snapshots: bool,
+    /// A journal, so that any saved moment can be restored.
+    pub journal: bool,
+    /// Restores of chosen tables.
+    pub objects: bool,
 }
 
 /// A wrap of the repository's key.

@@ -6,11 +6,14 @@ mod discard;
 mod doctor;
 mod find;
 mod histories;
+mod identify;
 mod keys;
+mod leases;
 mod list;
 mod names;
 mod newest;
 mod open;
+mod outlook;
 mod point;
 mod prune;
 mod restore;
@@ -19,6 +22,7 @@ mod snapshots;
 mod status;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use copal_core::{BackupId, CheckLevel, Keep, Objects, Secret};
@@ -27,6 +31,8 @@ use jiff::SignedDuration;
 use tokio::sync::OnceCell;
 
 pub use find::host_name;
+pub use identify::Identified;
+pub use restore::{PlanOptions, RestorePlace};
 pub use snapshots::{GcOptions, RewindRequest, SnapOptions, snapshot_before_migration, try_snapshot_before_migration};
 
 use crate::engines::Engines;
@@ -120,6 +126,8 @@ pub struct PruneOptions {
     pub keep: Option<Keep>,
     /// Apply rules of time although the clock is in doubt.
     pub trust_clock: bool,
+    /// Delete nothing if another backup than these would go: those that were shown to somebody.
+    pub only: Option<BTreeSet<BackupId>>,
 }
 
 /// What to do to the wraps of the repository's key.

@@ -222,7 +222,7 @@ pub(super) fn canonical(path: &Path) -> PathBuf {
         .unwrap_or_else(|_| path.to_path_buf())
 }
 
-fn short_name(source: &Source) -> String {
+pub(super) fn short_name(source: &Source) -> String {
     let text = source.redacted();
     if let Some(name) = given_name(source) {
         return name.to_owned();

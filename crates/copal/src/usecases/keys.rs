@@ -8,10 +8,18 @@ use crate::{CopalError, ErrorKind, KeyInfo, Result};
 impl Copal {
     /// Lists the wraps of the repository's key.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>> {
+        let keys = self.encryption().await?;
+        keys.ok_or_else(|| {
+            let url = self.repository_url();
+            CopalError::new(ErrorKind::Usage, format!("the repository at {url} is not encrypted, so it has no keys"))
+        })
+    }
+
+    /// The wraps of the repository's key; `None` if it is not encrypted.
+    pub async fn encryption(&self) -> Result<Option<Vec<KeyInfo>>> {
         let repository = self.repository().await?;
         if !repository.is_encrypted() {
-            let message = format!("the repository at {} is not encrypted, so it has no keys", repository.url());
-            return Err(CopalError::new(ErrorKind::Usage, message));
+            return Ok(None);
         }
         let wraps = repository.wraps().await?;
         let kind = |kind| match kind {
@@ -25,7 +33,7 @@ impl Copal {
             created: w.created,
             in_use: w.in_use,
         };
-        Ok(wraps.into_iter().map(info).collect())
+        Ok(Some(wraps.into_iter().map(info).collect()))
     }
 
     /// Adds, changes or removes a wrap; gives what there is afterwards.

@@ -2,7 +2,7 @@
 
 use copal_core::{FolderName, Source};
 
-use super::find::canonical;
+use super::find::{canonical, short_name};
 use super::{Copal, blocking};
 use crate::engines::given_name;
 use crate::{DatabaseSettings, Result};
@@ -22,6 +22,29 @@ impl Copal {
     /// The name under which a database is configured that is given by name, path or URL; anything else stays as it is.
     pub fn configured_name<'a>(&'a self, database: &'a str) -> &'a str {
         self.named(database)
+    }
+
+    /// The database whose place this is, as the configuration calls it: `preferred` if it may be that one; `None` if it knows none.
+    /// Links are followed, which may take long.
+    pub(super) fn configured_at(&self, place: &Source, preferred: &str) -> Option<String> {
+        let configured = &self.settings.databases;
+        let is_there = |source: Source| self.is_same_place(&source, place);
+        let is_configured_there = |settings: &DatabaseSettings| Source::parse(&settings.url).is_ok_and(is_there);
+        let is_preferred =
+            configured.get(preferred).is_some_and(is_configured_there) || self.member(preferred).is_some_and(is_there);
+        if is_preferred {
+            return Some(preferred.to_owned());
+        }
+        if let Some((name, _)) = configured.iter().find(|(_, settings)| is_configured_there(settings)) {
+            return Some(name.clone());
+        }
+        if self.is_file(place) {
+            return None;
+        }
+        // Or it is one of a server that is configured as a whole.
+        let member = short_name(place);
+        let mut of_servers = configured.keys().map(|server| format!("{server}.{member}"));
+        of_servers.find(|name| self.member(name).is_some_and(is_there))
     }
 
     /// The URL or path of a database, as it is configured or as it was given.

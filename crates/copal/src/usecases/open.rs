@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use copal_core::Secret;
+use copal_core::{Secret, Source};
 use copal_repository::{Repository, RepositoryOptions, StateFolder, Unlock};
 use copal_storage::{Storage, StorageErrorKind, StorageOptions, StorageUrl};
 
@@ -50,9 +50,21 @@ impl Copal {
         })
     }
 
+    /// Forgets a repository that was created here and is gone again.
+    pub fn forget(&self, gone: &InitOutcome) {
+        if let (Some(state), Ok(id)) = (&self.settings.state, gone.id.parse()) {
+            StateFolder::at(state).forget(&gone.repository, &id);
+        }
+    }
+
     /// Opens the repository, to see that this can be done.
     pub async fn check_repository(&self) -> Result<()> {
         self.repository().await.map(drop)
+    }
+
+    /// Where the repository is, without secrets; it need not be there.
+    pub fn repository_url(&self) -> String {
+        self.storage_url().map_or_else(|_| Source::shown(&self.settings.repository), |url| url.to_string())
     }
 
     /// The repository, opened on first use.

@@ -1,7 +1,14 @@
 //! Restoring a backup.
 
+mod command;
+mod place;
+mod plan;
+
 use copal_core::{Context, Engine, RestoreRequest, Source};
+
 use copal_repository::Summary;
+pub use place::RestorePlace;
+pub use plan::PlanOptions;
 
 use super::find::Found;
 use super::list::marked;
@@ -34,23 +41,10 @@ impl Copal {
             return self.restore_as_snapshot(name, engine, repository, &database, point.manifest, context).await;
         }
         let target = match options.to.as_deref() {
-            Some(target) => Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))?,
+            Some(target) => parse(target)?,
             None => self.source_of(manifest)?,
         };
-        let can = engine.capabilities();
-        let fits = match target.scheme() {
-            Some("file") => can.archives,
-            Some(scheme) => can.schemes.contains(&scheme),
-            None => can.is_file,
-        };
-        if !fits {
-            let message = format!("a backup of {} cannot be restored to {target}", engine.name());
-            let error = CopalError::new(ErrorKind::Usage, message);
-            return Err(match can.archives {
-                true => error.with_hint(format!("write {}://… or, for an archive, file:PATH", engine.name())),
-                false => error,
-            });
-        }
+        refuse_foreign(&*engine, &target)?;
         refuse_impossible(&*engine, &options)?;
         let brief = marked(repository, &database, Summary::of(manifest)).await?;
         let request = RestoreRequest {
@@ -77,6 +71,29 @@ impl Copal {
             notes: [restored.notes, restored.check.impossible].concat(),
         })
     }
+}
+
+fn parse(target: &str) -> Result<Source> {
+    Source::parse(target).map_err(|e| CopalError::new(ErrorKind::Usage, e.to_string()))
+}
+
+/// Refuses a target that is none of this engine's.
+fn refuse_foreign(engine: &dyn Engine, target: &Source) -> Result<()> {
+    let can = engine.capabilities();
+    let fits = match target.scheme() {
+        Some("file") => can.archives,
+        Some(scheme) => can.schemes.contains(&scheme),
+        None => can.is_file,
+    };
+    if fits {
+        return Ok(());
+    }
+    let message = format!("a backup of {} cannot be restored to {target}", engine.name());
+    let error = CopalError::new(ErrorKind::Usage, message);
+    Err(match can.archives {
+        true => error.with_hint(format!("write {}://… or, for an archive, file:PATH", engine.name())),
+        false => error,
+    })
 }
 
 /// Refuses what this engine cannot do, before anything is done.

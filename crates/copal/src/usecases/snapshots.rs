@@ -44,14 +44,22 @@ pub struct SnapOptions {
     pub folder: Option<PathBuf>,
 }
 
+impl SnapOptions {
+    /// Refuses a name or a label that no snapshot can have.
+    pub fn check(&self) -> Result<()> {
+        self.label.as_deref().map_or(Ok(()), name::check_label)?;
+        self.name.as_deref().map_or(Ok(()), name::check)
+    }
+}
+
 impl Copal {
     /// Takes a snapshot of databases that are in use. If one of them fails, there is none of any.
     pub async fn snap(&self, options: SnapOptions, context: &Context) -> Result<SnapOutcome> {
-        options.label.as_deref().map_or(Ok(()), name::check_label)?;
+        options.check()?;
         let tracked = self.tracked(&options.databases, context).await?;
         let sets = sets::known(&tracked, context).await?;
         let name = match &options.name {
-            Some(name) => name::check(name).map(|()| name.clone())?,
+            Some(name) => name.clone(),
             None => name::of_now(&sets),
         };
         let same: Vec<&Set> = sets.iter().filter(|set| set.name() == name).collect();
