@@ -11,6 +11,8 @@ WORKDIR /src
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
+# The page is part of the program.
+COPY web web
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked -p copal-cli \

@@ -68,6 +68,7 @@ class Daemon:
             file.write("\n".join(lines))
         self.copal("init", "--no-encrypt")
         self.copal("backup", "--all")
+        self.snapshot = json.loads(self.copal("snap", "try", "--json"))["results"][0]["id"]
         self.tokens = {}
         for role in ROLES:
             for n in range(TOKENS if role == "admin" else 1):
@@ -153,7 +154,9 @@ def with_real_names(document, values):
         for operation in item.values():
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path":
-                    of = "backup" if "/backups/{id}" in path and parameter["name"] == "id" else path.split("/")[2]
+                    of = path.split("/")[2]
+                    if parameter["name"] == "id" and of == "databases":
+                        of = "backup" if "/backups/{id}" in path else "snapshot"
                     kind = {"type": parameter["schema"]["type"]}
                     parameter["schema"] = {**kind, "enum": values[of]}
         for method in [method for method, operation in item.items() if is_stream(operation)]:
@@ -164,7 +167,15 @@ def with_real_names(document, values):
     # Without tokens, a daemon needs none; this one has some.
     document["security"] = [{"token": []}]
     schemas = document["components"]["schemas"]
+    schemas["SignIn"]["properties"]["token"] = {"type": "string", "enum": values["token"]}
     schemas["RestoreRequest"]["properties"]["to"] = {"type": ["string", "null"], "enum": [*values["to"], None]}
+    # Any text that can be shown is a name, which no schema can say.
+    for name in ("name", "label"):
+        del schemas["SnapshotRequest"]["properties"][name]
+    for schema, name, of in (("RewindBody", "snapshot", "snapshot"), ("RewindBody", "confirm", "databases"),
+                             ("RemovalRequest", "confirm", "snapshot_names")):
+        schemas[schema]["properties"][name] = {"type": "string", "enum": values[of]}
+    schemas["PruneRequest"]["properties"]["deleted"]["items"] = {"type": "string", "enum": values["backup"]}
     for schema, word in (("RestoreRequest", ["latest"]), ("VerifyRequest", ["latest", "all"])):
         schemas[schema]["properties"]["backup"] = {"type": "string", "enum": word + values["backup"]}
     return document
@@ -186,9 +197,11 @@ allow-x00 = true
 [headers]
 Connection = "close"
 
-# A body of a restore may contradict itself: "at" beside "backup", or another database in "confirm".
+# A body of a restore may contradict itself: "at" beside "backup", or another database in "confirm". Nor is anything deleted or replaced
+# during another run.
 [[operations]]
-include-path = "/api/databases/{{name}}/restore"
+include-path = ["/api/databases/{{name}}/restore", "/api/databases/{{name}}/restore/plan", "/api/databases/{{name}}/rewind",
+                "/api/databases/{{name}}/prune"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409"]
 """
 
@@ -225,7 +238,8 @@ class Api(unittest.TestCase):
         self.assertEqual(status, 202, content)
         run = json.loads(content)["run"]
         self.assertEqual(self.end_of(run)["ending"], "success")
-        return {"databases": ["shop", ODD], "notifiers": ["ops"], "runs": [run], "backup": backups,
+        return {"databases": ["shop", ODD], "token": self.daemon.tokens["viewer"], "notifiers": ["ops"], "runs": [run], "backup": backups,
+                "snapshot": [self.daemon.snapshot], "snapshot_names": ["try"],
                 "to": [f"sqlite:{self.daemon.path(name)}" for name in ("one.db", "two.db")]}
 
     def test_every_operation_does_what_the_document_says(self):

@@ -1,18 +1,29 @@
 //! The HTTP API: what the daemon knows and does, for programs and for the page.
 //!
-//! Every answer is JSON, errors too (`{"error": {"kind", "message", "causes", "hint"}}`), but for `/metrics` and the page to try
-//! it. A name in a path only ever selects what the configuration or the repository knows; it is never taken for a path or a
+//! Every answer is JSON, errors too (`{"error": {"kind", "message", "causes", "hint"}}`), but for `/metrics`, the page and the one to
+//! try the API. A name in a path only ever selects what the configuration or the repository knows; it is never taken for a path or a
 //! URL. `/api/openapi.json` describes it all and is made from the handlers themselves.
 
 mod access;
 mod answer;
 mod backups;
+mod compress;
+mod cookie;
 mod databases;
+mod etag;
 mod events;
 mod extract;
 mod limits;
 mod openapi;
+mod overview;
+mod page;
+mod plans;
+mod repository;
 mod runs;
+mod series;
+mod sessions;
+mod set_up;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -39,9 +50,10 @@ use crate::assembly::Loaded;
 use crate::notifier::Notifications;
 use crate::protection::Protection;
 use crate::runner::Runner;
-use crate::tokens::Tokens;
+use crate::tokens::{Sessions, Tokens};
 use answer::Problem;
 use limits::Limits;
+pub(crate) use set_up::router as set_up_router;
 
 /// The largest body of a request; none needs more than a few names.
 const MOST_BODY: usize = 64 * 1024;
@@ -63,10 +75,17 @@ pub(crate) struct Api {
 struct Shared {
     started: Timestamp,
     limits: Limits,
+    sessions: Sessions,
+    /// The listener speaks TLS.
+    has_tls: bool,
     streams: tokio::sync::Semaphore,
+    /// Looks at the targets of restores.
+    looks: Arc<tokio::sync::Semaphore>,
     /// There was a token at some time.
     had_token: AtomicBool,
     databases: Mutex<databases::Cache>,
+    overview: Mutex<overview::Cache>,
+    held: tokio::sync::Mutex<repository::Cache>,
     configured: Mutex<Configured>,
 }
 
@@ -104,9 +123,14 @@ impl Api {
         let shared = Shared {
             started: Timestamp::now(),
             limits: Limits::new(),
+            sessions: Sessions::default(),
+            has_tls: loaded.configuration.daemon.tls.is_some(),
             streams: tokio::sync::Semaphore::new(events::MOST_STREAMS),
+            looks: Arc::new(tokio::sync::Semaphore::new(plans::MOST_LOOKS)),
             had_token: AtomicBool::new(!tokens.is_empty()),
             databases: Mutex::default(),
+            overview: Mutex::default(),
+            held: tokio::sync::Mutex::default(),
             configured: Mutex::new(Configured::new(loaded, None)),
         };
         Self { runner, protection, notifications, tokens, shared: Arc::new(shared) }
@@ -129,9 +153,16 @@ impl Api {
 
     /// The use cases, over the repository that is there now.
     async fn copal(&self) -> Result<Copal, Problem> {
-        let copal = self.lock().copal.clone();
+        let (copal, since) = {
+            let configured = self.lock();
+            (configured.copal.clone(), configured.since)
+        };
         let current = copal.current().await?;
-        self.lock().copal = current.clone();
+        let mut configured = self.lock();
+        // Another configuration may have come meanwhile: it stays in force.
+        if configured.since == since {
+            configured.copal = current.clone();
+        }
         Ok(current)
     }
 
@@ -155,15 +186,26 @@ impl Api {
 /// All routes, with access, limits and time limits.
 pub(crate) fn router(api: Api) -> Router {
     let (routes, mut document) = described().split_for_parts();
+    let (open, open_document) = described_open().split_for_parts();
+    document.merge(open_document);
     openapi::complete(&mut document);
-    let page = SwaggerUi::new("/api/docs").url("/api/openapi.json", document);
-    let guarded = routes.layer(from_fn_with_state(api.clone(), access::guard)).with_state(api);
-    Router::new()
+    let trial = SwaggerUi::new("/api/docs").url("/api/openapi.json", document);
+    let guarded = routes.layer(from_fn_with_state(api.clone(), access::guard)).with_state(api.clone());
+    let open = open.merge(page::routes()).layer(from_fn_with_state(api.clone(), access::public)).with_state(api);
+    let all = Router::new()
         .merge(guarded)
-        .merge(page)
+        .merge(open)
+        .merge(trial)
+        .fallback(|| async { Problem::not_found("there is nothing at this address").hint("see /api/docs") });
+    within_limits(all)
+}
+
+/// What holds for every request, whatever is behind the address.
+fn within_limits(routes: Router) -> Router {
+    routes
         .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(|| async { Problem::not_found("there is nothing at this address").hint("see /api/docs") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(from_fn(compress::json))
         .layer(RequestBodyLimitLayer::new(MOST_BODY))
         .layer(from_fn(small))
         .layer(from_fn(timely))
@@ -177,6 +219,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(status::metrics))
         .routes(routes!(status::notifiers))
         .routes(routes!(status::test_notifier))
+        .routes(routes!(overview::overview))
         .routes(routes!(databases::list))
         .routes(routes!(databases::show))
         .routes(routes!(databases::backup))
@@ -184,20 +227,34 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(databases::changed))
         .routes(routes!(databases::verify))
         .routes(routes!(databases::restore))
+        .routes(routes!(series::series))
+        .routes(routes!(plans::restore))
+        .routes(routes!(plans::show_prune, plans::prune))
+        .routes(routes!(snapshots::list, snapshots::take))
+        .routes(routes!(snapshots::rewind))
+        .routes(routes!(snapshots::remove))
+        .routes(routes!(repository::show))
         .routes(routes!(backups::list))
         .routes(routes!(backups::show))
         .routes(routes!(backups::pin, backups::unpin))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
+        .routes(routes!(runs::log))
         .routes(routes!(runs::cancel))
         .routes(routes!(events::of_run))
         .routes(routes!(events::all))
+}
+
+/// What needs no token.
+fn described_open() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(sessions::show, sessions::sign_in, sessions::sign_out))
 }
 
 /// The OpenAPI document, for those who want it without a daemon.
 #[cfg(test)]
 fn document() -> utoipa::openapi::OpenApi {
     let mut document = described().into_openapi();
+    document.merge(described_open().into_openapi());
     openapi::complete(&mut document);
     document
 }
@@ -222,9 +279,11 @@ async fn small(request: Request, next: Next) -> Response {
 /// Answers are for whoever asked, as what they say they are.
 async fn safe_headers(request: Request, next: Next) -> Response {
     use axum::http::HeaderValue;
-    use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+    use axum::http::header::{CACHE_CONTROL, HeaderName, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -28,7 +28,7 @@ pub(crate) fn notices(event: &RunEvent, host: &str, next_run: Option<Timestamp>)
             TaskKind::Drill => drill(run, host, &mut told),
             TaskKind::Verify => verification(run, host, &mut told),
             // Whoever asked for it looks at it.
-            TaskKind::Restore => {}
+            TaskKind::Restore | TaskKind::Prune | TaskKind::Snapshot | TaskKind::Rewind => {}
         },
         RunEvent::Missed(missed) => {
             let what = if missed.kind == copal::schedule::RunKind::Backup { "backup" } else { "drill" };

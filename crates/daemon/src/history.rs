@@ -2,10 +2,12 @@
 //!
 //! It is never the truth about backups: deleted, everything but the history is as before. So what cannot be used, because it is
 //! damaged or a newer program wrote it, is set aside, and a new one begins. Old runs go after 90 days or when there are more than
-//! 100,000; the newest run and the newest success of each database stay longer, since schedules go on from them.
+//! 250,000; the newest run and the newest success of each database stay longer, since schedules go on from them.
 //!
 //! [`History`] blocks and is for one thread; [`Recorder`] puts it on one and survives a full disk.
 
+mod brief;
+mod logs;
 mod recorder;
 mod rows;
 #[cfg(test)]
@@ -18,8 +20,10 @@ use std::time::Duration;
 
 use copal_notify::Told;
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
 
+pub(crate) use brief::EndedRun;
 pub use recorder::{HistoryStatus, Past, Recorder};
 
 use crate::lock::create_private;
@@ -34,7 +38,7 @@ const SCHEMA: i64 = 1;
 const APPLICATION: i64 = 0x636f_706c;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
-const KEEP_MOST: i64 = 100_000;
+const KEEP_MOST: i64 = 250_000;
 /// What is known of a database that has not run for so long is forgotten.
 const FORGET_AFTER: SignedDuration = SignedDuration::from_hours(800 * 24);
 
@@ -74,6 +78,12 @@ CREATE TABLE told (notifier TEXT PRIMARY KEY, told TEXT NOT NULL) STRICT, WITHOU
 CREATE TABLE changed (database TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// For questions that would read all runs without them. An older program keeps them up as well.
+const INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS runs_failed ON runs (id) WHERE ending IN ('transient-failure', 'permanent-failure');
+CREATE INDEX IF NOT EXISTS runs_beside_backups ON runs (kind, id) WHERE kind <> 'backup';
+";
+
 /// Why the history could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("the history of runs {}: {problem}", path.display())]
@@ -106,6 +116,10 @@ pub type NewestRuns = BTreeMap<(String, TaskKind), Newest>;
 pub struct RunFilter {
     /// Of this database only.
     pub database: Option<String>,
+    /// Of this kind only.
+    pub kind: Option<TaskKind>,
+    /// Only those that failed by themselves, or only the others.
+    pub failed: Option<bool>,
     /// Older than this one.
     pub before: Option<RunId>,
     /// At most so many; 0 means 100.
@@ -195,6 +209,9 @@ impl History {
             })?;
         }
         history.check_version()?;
+        history.ask(|connection| {
+            connection.execute_batch(logs::TABLES).and_then(|()| connection.execute_batch(INDEXES))
+        })?;
         let check = "PRAGMA quick_check(1)";
         let found = history.ask(|connection| connection.query_row(check, [], |row| row.get::<_, String>(0)))?;
         if found != "ok" {
@@ -245,13 +262,25 @@ impl History {
     pub fn runs(&mut self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
         let before = filter.before.map_or(i64::MAX, |id| id.0);
         let most = if filter.most == 0 { 100 } else { filter.most };
-        self.ask(|connection| match &filter.database {
-            Some(database) => {
-                let which = "WHERE database = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
-                rows::read(connection, which, params![database, before, most])
-            }
-            None => rows::read(connection, "WHERE id < ?1 ORDER BY id DESC LIMIT ?2", params![before, most]),
-        })
+        let (mut which, mut values) = ("WHERE id < ?".to_owned(), vec![Value::from(before)]);
+        if let Some(database) = &filter.database {
+            which += " AND database = ?";
+            values.push(database.clone().into());
+        }
+        if let Some(kind) = filter.kind {
+            // In the words of the index, so that it is used.
+            which += if kind == TaskKind::Backup { " AND kind = ?" } else { " AND kind = ? AND kind <> 'backup'" };
+            let word = rows::word(&kind).map_err(|error| problem(&self.path, &error))?;
+            values.push(word.into());
+        }
+        which += match filter.failed {
+            Some(true) => " AND ending IN ('transient-failure', 'permanent-failure')",
+            Some(false) => " AND ifnull(ending, '') NOT IN ('transient-failure', 'permanent-failure')",
+            None => "",
+        };
+        which += " ORDER BY id DESC LIMIT ?";
+        values.push(most.into());
+        self.ask(|connection| rows::read(connection, &which, params_from_iter(values)))
     }
 
     /// The newest run and the newest success of every database and kind.
@@ -362,6 +391,7 @@ impl History {
                  AND id NOT IN (SELECT newest_success FROM lanes WHERE newest_success IS NOT NULL)",
                 params![before(KEEP_FOR), oldest.unwrap_or(i64::MIN)],
             )?;
+            logs::trim(&change)?;
             change.commit()?;
             Ok(gone)
         })

@@ -9,6 +9,7 @@ mod assembly;
 mod events;
 mod history;
 mod lock;
+mod log;
 mod metrics;
 mod notifier;
 mod protection;
@@ -16,7 +17,9 @@ mod run;
 mod runner;
 mod server;
 mod service;
+mod setup;
 mod stamp;
+mod strips;
 mod tokens;
 mod watch;
 
@@ -34,5 +37,6 @@ pub use runner::{
 };
 pub use server::{Peer, Server, ServerError, ServerHandle, ServerOptions, TlsError};
 pub use service::{Daemon, Load};
+pub use setup::{Existing, Handover, SetUp, SetUpOptions};
 pub use tokens::{FILE_NAME as TOKENS_FILE, Role, TokenError, TokenFile, TokenInfo, Tokens, UnknownRole};
 pub use watch::FileWatch;

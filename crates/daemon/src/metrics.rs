@@ -276,6 +276,9 @@ fn run_word(kind: TaskKind) -> &'static str {
         TaskKind::Drill => "drill",
         TaskKind::Verify => "verify",
         TaskKind::Restore => "restore",
+        TaskKind::Prune => "prune",
+        TaskKind::Snapshot => "snapshot",
+        TaskKind::Rewind => "rewind",
     }
 }
 

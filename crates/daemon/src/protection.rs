@@ -112,6 +112,11 @@ impl Protection {
         self.lock().seen.clone()
     }
 
+    /// Looks at what was seen of all databases, without a copy of it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&BTreeMap<String, Seen>) -> T) -> T {
+        look(&self.lock().seen)
+    }
+
     /// What was seen of one.
     pub fn get(&self, name: &str) -> Option<Seen> {
         self.lock().seen.get(name).cloned()
@@ -187,7 +192,10 @@ impl Task {
 
     fn hear(&mut self, event: &RunEvent) {
         match event {
-            RunEvent::Ended(run, _) if run.kind != TaskKind::Restore => drop(self.wanted.insert(run.database.clone())),
+            // These change nothing in the repository.
+            RunEvent::Ended(run, _)
+                if matches!(run.kind, TaskKind::Restore | TaskKind::Snapshot | TaskKind::Rewind) => {}
+            RunEvent::Ended(run, _) => drop(self.wanted.insert(run.database.clone())),
             _ => {}
         }
     }

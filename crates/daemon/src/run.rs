@@ -31,6 +31,12 @@ pub enum TaskKind {
     Verify,
     /// Restores a backup.
     Restore,
+    /// Drops the backups that no rule wants.
+    Prune,
+    /// Takes a snapshot.
+    Snapshot,
+    /// Puts the database back as it was in a snapshot.
+    Rewind,
 }
 
 impl From<RunKind> for TaskKind {
@@ -127,6 +133,9 @@ pub struct RunFacts {
     pub damaged: u64,
     /// What went wrong beside the run's purpose: damage, a prune that failed.
     pub warnings: Vec<String>,
+    /// What was checked and found good, on its way into the run's log.
+    #[serde(skip)]
+    pub checks: Vec<String>,
 }
 
 /// One run, under way or over.

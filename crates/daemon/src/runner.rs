@@ -5,28 +5,32 @@
 //! run is never dropped, only told to stop, so it leaves nothing behind. What the history cannot keep is known here all the
 //! same, as long as the daemon lives.
 //!
-//! Verifications and restores, which only somebody asks for, are runs beside the planner's: they read the repository, and what
-//! they may meet in a backup or a prune of the same database the repository itself keeps apart.
+//! Jobs, which only somebody asks for, are runs beside the planner's: none waits for another run, and what they may meet in a
+//! backup or a prune of the same database the repository and the engines themselves keep apart.
 
+mod job;
 mod live;
 mod state;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use copal::schedule::{Missed, Planner, Policy, Run, RunKind};
-use copal::{Copal, RestoreOptions, Settings, VerifyOptions};
+use copal::{Copal, Settings};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use job::Job;
 pub use live::{LiveRun, Stopping};
+pub(crate) use state::DatabaseBrief;
 
 use crate::history::{Past, Recorder};
+use crate::log::RunLog;
 use crate::run::{Ending, RunId, RunRecord, TaskKind, to_millisecond};
 use live::Live;
 use state::{Running, State, lock};
@@ -39,7 +43,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(30);
 /// Events kept for somebody who listens slowly.
 const EVENTS: usize = 4096;
 const COMMANDS: usize = 256;
-/// Verifications and restores at once, beside the limit for regular runs.
+/// Jobs at once, beside the limit for regular runs.
 const JOBS: usize = 4;
 
 /// What the runner goes by.
@@ -87,29 +91,6 @@ pub enum RunEvent {
     Reloaded,
 }
 
-/// What runs only when somebody asks for it.
-#[derive(Clone, Debug)]
-pub enum Job {
-    /// Reads backups back.
-    Verify(VerifyOptions),
-    /// Restores a backup.
-    Restore(Box<RestoreOptions>),
-}
-
-impl Job {
-    fn kind(&self) -> TaskKind {
-        match self {
-            Self::Verify(_) => TaskKind::Verify,
-            Self::Restore(_) => TaskKind::Restore,
-        }
-    }
-
-    /// Whether it puts something in the place of the database.
-    fn replaces(&self) -> bool {
-        matches!(self, Self::Restore(options) if options.replace)
-    }
-}
-
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -119,11 +100,11 @@ pub enum Refused {
     /// No such run is under way.
     #[error("no such run is under way")]
     UnknownRun,
-    /// A database that a run is working on cannot be replaced.
+    /// A database that a run is working on cannot be replaced or pruned.
     #[error("a run of this database is under way")]
     Busy,
-    /// There are as many verifications and restores under way as may be.
-    #[error("{JOBS} verifications and restores are under way already")]
+    /// There are as many jobs under way as may be.
+    #[error("{JOBS} verifications, restores and other requested runs are under way already")]
     TooMany,
     /// The daemon stops.
     #[error("the daemon is stopping")]
@@ -241,7 +222,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts a verification or a restore at once. The database need not be configured, as long as the repository knows it.
+    /// Starts a job at once. The database need not be configured, as long as the repository knows it.
     pub async fn job(&self, database: &str, job: Job) -> Result<RunId, Refused> {
         self.ask(|reply| Command::Job(database.to_owned(), job, reply)).await?
     }
@@ -276,6 +257,22 @@ impl Runner {
         lock(&self.state).running.get(&run).map(|running| running.live.watch())
     }
 
+    /// What a run under way said so far.
+    pub(crate) fn log(&self, run: RunId) -> Option<RunLog> {
+        lock(&self.state).running.get(&run).map(|running| running.live.log())
+    }
+
+    /// How all configured databases do, in the fewest words, by name.
+    pub(crate) fn briefs(&self) -> Vec<DatabaseBrief> {
+        let state = lock(&self.state);
+        state.names.iter().map(|name| state.brief(name)).collect()
+    }
+
+    /// The names of databases that runs of any kind are under way for.
+    pub(crate) fn busy(&self) -> BTreeSet<String> {
+        lock(&self.state).running.values().map(|running| running.record.database.clone()).collect()
+    }
+
     /// How all configured databases do, by name.
     pub fn databases(&self) -> Vec<DatabaseStatus> {
         let state = lock(&self.state);
@@ -286,6 +283,11 @@ impl Runner {
     pub fn database(&self, name: &str) -> Option<DatabaseStatus> {
         let state = lock(&self.state);
         state.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok().then(|| state.database(name))
+    }
+
+    /// The newest successful run of this kind.
+    pub(crate) fn newest_success(&self, database: &str, kind: TaskKind) -> Option<RunRecord> {
+        lock(&self.state).lane(database, kind).and_then(|newest| newest.success.clone())
     }
 
     /// When the next regular run of a database is due.
@@ -387,7 +389,15 @@ impl Loop {
 
     fn start_job(&mut self, database: &str, job: Job, now: Timestamp) -> Result<RunId, Refused> {
         let state = lock(&self.state);
-        if job.replaces() && state.running.values().any(|running| running.record.database == database) {
+        // A run of a whole server works on all its databases.
+        let with_server = |name| [Some(name), self.copal.server_of(name).map(|(server, _)| server)];
+        let taken: Vec<&str> =
+            [Some(database), job.over()].into_iter().flatten().flat_map(with_server).flatten().collect();
+        let is_of_it = |running: &Running| {
+            let over = running.over.as_deref();
+            taken.contains(&running.record.database.as_str()) || over.is_some_and(|over| taken.contains(&over))
+        };
+        if job.is_alone() && state.running.values().any(is_of_it) {
             return Err(Refused::Busy);
         }
         if state.running.values().filter(|running| !running.is_planned).count() >= JOBS {
@@ -411,7 +421,12 @@ impl Loop {
         let id = record.id;
         record.consecutive_failures = state.failures(&record.database, record.kind);
         let live = Arc::new(Live::new(&record));
-        let running = Running { record: record.clone(), is_planned, live: Arc::clone(&live), began: Instant::now() };
+        let over = match &task {
+            Task::Job(job) => job.over().map(str::to_owned),
+            Task::Backup { .. } | Task::Drill => None,
+        };
+        let began = Instant::now();
+        let running = Running { record: record.clone(), over, is_planned, live: Arc::clone(&live), began };
         state.running.insert(id, running);
         state.generation += 1;
         drop(state);
@@ -435,7 +450,9 @@ impl Loop {
     fn finish(&mut self, id: RunId, worked: Worked) {
         let now = Timestamp::now();
         let mut state = lock(&self.state);
-        let Some(Running { mut record, is_planned, began, .. }) = state.running.remove(&id) else { return };
+        let Some(Running { mut record, is_planned, began, live, .. }) = state.running.remove(&id) else { return };
+        // Before anybody sees that it is no longer under way, so that its log is always in one place or the other.
+        self.recorder.record_log(id, &live.log());
         state.generation += 1;
         let Worked { ending, error, facts } = worked;
         let before = record.consecutive_failures;

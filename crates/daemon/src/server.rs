@@ -39,6 +39,22 @@ pub struct ServerOptions {
     pub has_tokens: bool,
 }
 
+impl ServerOptions {
+    /// Refuses what would let everybody in, and loads the certificate.
+    fn admit(&self) -> Result<Option<Tls>, ServerError> {
+        let listen = self.listen;
+        let is_public = !listen.ip().to_canonical().is_loopback();
+        if is_public && !self.has_tokens {
+            return Err(ServerError::NoToken(listen));
+        }
+        let tls = self.tls.clone().map(Tls::load).transpose()?;
+        if is_public && tls.is_none() {
+            tracing::warn!(%listen, "other machines reach the API without TLS: whoever is on the way reads the tokens ([daemon] tls)");
+        }
+        Ok(tls)
+    }
+}
+
 /// Why the API cannot be served. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -123,20 +139,30 @@ pub struct Server {
 impl Server {
     /// Takes the address; connections wait from now on.
     pub async fn bind(options: ServerOptions) -> Result<Self, ServerError> {
-        let ServerOptions { listen, tls, has_tokens } = options;
-        let is_public = !listen.ip().to_canonical().is_loopback();
-        if is_public && !has_tokens {
-            return Err(ServerError::NoToken(listen));
-        }
-        let tls = tls.map(Tls::load).transpose()?;
-        if is_public && tls.is_none() {
-            tracing::warn!(%listen, "other machines reach the API without TLS: whoever is on the way reads the tokens ([daemon] tls)");
-        }
+        let (listen, tls) = (options.listen, options.admit()?);
         let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => ServerError::Taken(listen),
             _ => ServerError::Listen(listen, error),
         })?;
         Ok(Self { listener, tls, timeouts: Timeouts::default() })
+    }
+
+    /// Goes on with a socket that listens already; `listen` is its address.
+    pub fn take_over(listener: std::net::TcpListener, options: ServerOptions) -> Result<Self, ServerError> {
+        let tls = options.admit()?;
+        let taken = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+        let listener = taken.map_err(|error| ServerError::Listen(options.listen, error))?;
+        Ok(Self { listener, tls, timeouts: Timeouts::default() })
+    }
+
+    /// A second hold on the socket: as long as it is there, connections wait also while nobody serves them.
+    ///
+    /// Errors: the system has no file descriptor left.
+    pub(crate) fn socket(self) -> io::Result<(Self, std::net::TcpListener)> {
+        let Self { listener, tls, timeouts } = self;
+        let listener = listener.into_std()?;
+        let second = listener.try_clone()?;
+        Ok((Self { listener: TcpListener::from_std(listener)?, tls, timeouts }, second))
     }
 
     /// The address, with the port that was given where any was asked for.

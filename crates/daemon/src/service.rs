@@ -1,6 +1,6 @@
 //! The daemon as a whole: its parts started in order, reloaded together, and stopped so that nothing is left behind.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::notifier::Notifications;
 use crate::protection::{Protection, ProtectionSettings};
 use crate::run::RunError;
 use crate::runner::{Runner, Stopped};
-use crate::server::{Server, ServerHandle, ServerOptions};
+use crate::server::{Server, ServerError, ServerHandle, ServerOptions};
+use crate::setup::Handover;
 use crate::stamp::FileStamp;
 use crate::tokens::Tokens;
 use crate::watch::FileWatch;
@@ -54,6 +55,23 @@ impl Daemon {
     /// something that cannot be used (a channel, a certificate, the file of tokens).
     pub async fn start(loaded: Loaded, load: Load, host: &str) -> copal::Result<Self> {
         let lock = take_lock(loaded.settings.state.as_deref())?;
+        Self::start_with(loaded, load, host, lock, None).await
+    }
+
+    /// The same after a set-up, with its state folder, and on its socket if the configuration says the same address.
+    pub async fn start_after(set_up: Handover, loaded: Loaded, load: Load, host: &str) -> copal::Result<Self> {
+        let Handover { address, listener, lock } = set_up;
+        let listener = (address == loaded.configuration.daemon.listen).then_some(listener);
+        Self::start_with(loaded, load, host, lock, listener).await
+    }
+
+    async fn start_with(
+        loaded: Loaded,
+        load: Load,
+        host: &str,
+        lock: Option<StateLock>,
+        listener: Option<TcpListener>,
+    ) -> copal::Result<Self> {
         let notification_settings = loaded.notifications(host)?;
         let runner_settings = loaded.runner()?;
         let tokens = load_tokens(&loaded)?;
@@ -62,9 +80,11 @@ impl Daemon {
             tls: loaded.configuration.daemon.tls.clone(),
             has_tokens: !tokens.is_empty(),
         };
-        let server = Server::bind(options).await.map_err(|error| {
-            CopalError::new(ErrorKind::Configuration, "the HTTP API cannot be served").because(error)
-        })?;
+        let bound = match listener {
+            Some(listener) => Server::take_over(listener, options),
+            None => Server::bind(options).await,
+        };
+        let server = bound.map_err(not_served)?;
         let unknown = |error| CopalError::new(ErrorKind::Failed, "the HTTP API has no address").because(error);
         let (address, server_handle) = (server.local_addr().map_err(unknown)?, server.handle());
         let scheme = if loaded.configuration.daemon.tls.is_some() { "https" } else { "http" };
@@ -145,11 +165,17 @@ impl Daemon {
     }
 }
 
+/// The API has no address to be at.
+pub(crate) fn not_served(error: ServerError) -> CopalError {
+    CopalError::new(ErrorKind::Configuration, "the HTTP API cannot be served").because(error)
+}
+
 fn stopped_unexpectedly(error: &tokio::task::JoinError) -> CopalError {
     CopalError::new(ErrorKind::Failed, format!("the work stopped unexpectedly: {error}"))
 }
 
-fn take_lock(state: Option<&Path>) -> copal::Result<Option<StateLock>> {
+/// The state folder, for one daemon only.
+pub(crate) fn take_lock(state: Option<&Path>) -> copal::Result<Option<StateLock>> {
     let Some(state) = state else {
         tracing::warn!("there is no state folder, so the history of runs is not kept: set HOME or XDG_STATE_HOME");
         return Ok(None);

@@ -5,6 +5,7 @@
 //! found by its hash: how long that takes tells nothing that helps to find one.
 
 mod file;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +17,14 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, rand};
+use copal::Secret;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::stamp::FileStamp;
 pub use file::TokenFile;
+pub(crate) use sessions::{OpenSession, Sessions};
 
 /// Its name in the state folder, where no other file is configured.
 pub const FILE_NAME: &str = "tokens.toml";
@@ -126,7 +129,7 @@ pub enum TokenError {
         path: PathBuf,
     },
     /// The system has no random numbers.
-    #[error("this system gives no random numbers to make a token of")]
+    #[error("this system gives no random numbers")]
     Random,
 }
 
@@ -138,6 +141,30 @@ fn hash(token: &str) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash
+}
+
+/// What nobody guesses: 256 random bits, in hexadecimal.
+fn random() -> Result<Secret, TokenError> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| TokenError::Random)?;
+    Ok(Secret::new(hex(&bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A token that somebody presented, without the token.
+#[derive(Clone)]
+pub(crate) struct KnownToken {
+    pub(crate) info: TokenInfo,
+    hash: Hash,
+}
+
+impl fmt::Debug for KnownToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info.fmt(f)
+    }
 }
 
 /// The tokens in force, shared by all clones.
@@ -223,10 +250,22 @@ impl Tokens {
 
     /// Finds out whose token this is.
     pub fn find(&self, presented: &str) -> Option<TokenInfo> {
+        self.recognise(presented).map(|known| known.info)
+    }
+
+    /// Finds out whose token this is, to ask later whether it still holds.
+    pub(crate) fn recognise(&self, presented: &str) -> Option<KnownToken> {
         if presented.len() > MAX_PRESENTED {
             return None;
         }
         let hash = hash(presented);
-        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned()
+        let known = self.inner.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&hash).map(|info| KnownToken { info: info.clone(), hash })
+    }
+
+    /// Whether a token is still in force, as it was.
+    pub(crate) fn holds(&self, token: &KnownToken) -> bool {
+        let known = self.inner.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&token.hash) == Some(&token.info)
     }
 }

@@ -295,13 +295,13 @@ async fn a_verification_and_a_restore_run_beside_the_planner() {
     assert_eq!((run.id, run.kind, run.ending), (id, TaskKind::Verify, Some(Ending::Success)), "{run:?}");
     let to = home.path("copy");
     let options = copal::RestoreOptions { to: Some(to.display().to_string()), ..copal::RestoreOptions::default() };
-    runner.job("shop", Job::Restore(Box::new(options.clone()))).await.unwrap();
+    runner.job("shop", Job::Restore { options: Box::new(options.clone()), over: None }).await.unwrap();
     let run = ended(&mut events).await;
     assert_eq!((run.kind, run.ending), (TaskKind::Restore, Some(Ending::Success)), "{run:?}");
     assert!(run.facts.target.unwrap().ends_with("copy.db") && to.exists());
     // A target that is there stays as it is.
     std::fs::write(&to, "mine").unwrap();
-    runner.job("shop", Job::Restore(Box::new(options))).await.unwrap();
+    runner.job("shop", Job::Restore { options: Box::new(options), over: None }).await.unwrap();
     let run = ended(&mut events).await;
     let error = run.error.unwrap();
     assert!(error.kind == "exists" && error.message.contains("\"replace\": true"), "{error:?}");

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::history::HistoryError;
 use crate::notifier::TrialError;
 use crate::runner::Refused;
+use crate::setup::Refusal;
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -44,6 +45,17 @@ impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &str, message: impl Into<String>) -> Self {
         let error = ErrorView { kind: kind.to_owned(), message: message.into(), causes: Vec::new(), hint: None };
         Self { status, error, retry_after: None }
+    }
+
+    /// An error, with a status that its kind does not tell.
+    pub(crate) fn with_status(status: StatusCode, error: &CopalError) -> Self {
+        let view = ErrorView {
+            kind: error.kind().as_str().to_owned(),
+            message: error.to_string(),
+            causes: error.causes(),
+            hint: error.hint().map(str::to_owned),
+        };
+        Self { status, error: view, retry_after: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -89,12 +101,12 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "unavailable", "the request took too long")
     }
 
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+    }
+
     pub(crate) fn panicked() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "failed",
-            "the request stopped unexpectedly; this is a mistake in copal",
-        )
+        Self::failed("the request stopped unexpectedly; this is a mistake in copal")
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -126,13 +138,17 @@ impl From<CopalError> for Problem {
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let view = ErrorView {
-            kind: error.kind().as_str().to_owned(),
-            message: error.to_string(),
-            causes: error.causes(),
-            hint: error.hint().map(str::to_owned),
-        };
-        Self { status, error: view, retry_after: None }
+        Self::with_status(status, &error)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Wish(error) => Self::with_status(StatusCode::BAD_REQUEST, &error),
+            Refusal::Exists(error) => Self::with_status(StatusCode::CONFLICT, &error),
+            Refusal::Failed(error) => error.into(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use copal::schedule::RunKind;
-use copal::{BackupChoice, BackupId, RestoreOptions, Source, VerifyOptions, WhichBackups};
+use copal::{BackupChoice, BackupId, RestoreOptions, RestorePlace, Source, VerifyOptions, WhichBackups};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,8 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::access::{Operator, Viewer};
 use super::answer::Problem;
+use super::etag;
 use super::extract::{Body, Path, Query};
-use super::views::DatabaseView;
+use super::views::{DatabaseDetails, DatabaseView};
 use crate::run::RunId;
 use crate::runner::Job;
 
@@ -50,15 +51,6 @@ pub(crate) struct DatabasesView {
 }
 
 impl Api {
-    /// Which configured database a target is the place of; the one that is restored if none.
-    fn place_of(&self, target: &str, restored: &str) -> String {
-        // Links are followed, which may take long: not under the lock.
-        let copal = self.lock().copal.clone();
-        let found = copal.configured_name(target);
-        let is_known = self.lock().copal.settings().databases.contains_key(found);
-        if is_known { found.to_owned() } else { restored.to_owned() }
-    }
-
     fn views(&self) -> Vec<DatabaseView> {
         let mut all: BTreeMap<String, (Option<_>, Option<_>)> = BTreeMap::new();
         for runs in self.runner.databases() {
@@ -109,9 +101,9 @@ pub(crate) async fn list(
     }
     let (generation, json) = api.all_as_json();
     let tag = format!("\"{}-{}-{}\"", api.shared.started.as_millisecond(), generation.0, generation.1);
+    let is_known = etag::is_known(&headers, &tag);
     let tag = HeaderValue::from_str(&tag).map_err(|_| Problem::panicked())?;
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let is_known = headers.get(header::IF_NONE_MATCH) == Some(&tag);
     let common = [(header::ETAG, tag), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
     Ok(match is_known {
         true => (StatusCode::NOT_MODIFIED, common).into_response(),
@@ -121,15 +113,20 @@ pub(crate) async fn list(
 
 /// One database.
 #[utoipa::path(get, path = "/api/databases/{name}", tag = "databases", params(("name" = String, Path, description = "its name")),
-    responses((status = 200, body = DatabaseView)))]
+    responses((status = 200, body = DatabaseDetails)))]
 pub(crate) async fn show(
     _: Viewer,
     State(api): State<Api>,
     Path(name): Path<String>,
-) -> Result<Json<DatabaseView>, Problem> {
+) -> Result<Json<DatabaseDetails>, Problem> {
     api.known(&name).await?;
     api.protection.ready(super::FIRST_LOOK).await;
-    Ok(Json(DatabaseView::new(&name, api.runner.database(&name), api.protection.get(&name))))
+    let seen = api.protection.get(&name);
+    let copal = api.lock().copal.clone();
+    let engine = seen.as_ref().and_then(|seen| seen.status.engine.clone());
+    let engine = engine.or_else(|| copal.configured_engine(&name).map(str::to_owned));
+    let database = DatabaseView::new(&name, api.runner.database(&name), seen);
+    Ok(Json(DatabaseDetails::new(database, &copal, &name, engine.as_deref())))
 }
 
 /// That something will be done.
@@ -152,6 +149,12 @@ impl Accepted {
 pub(crate) struct StartedRun {
     /// Its number, for `/api/runs/{id}`.
     run: RunId,
+}
+
+impl StartedRun {
+    pub(super) fn answer(run: RunId) -> (StatusCode, Json<Self>) {
+        (StatusCode::ACCEPTED, Json(Self { run }))
+    }
 }
 
 /// Backs a configured database up as soon as there is a place for the run.
@@ -228,7 +231,7 @@ pub(crate) async fn verify(
     };
     let run = api.runner.job(&name, Job::Verify(VerifyOptions { backups, drill: request.drill })).await?;
     tracing::info!(database = name, who = access.who(), %run, "a verification was asked for");
-    Ok((StatusCode::ACCEPTED, Json(StartedRun { run })))
+    Ok(StartedRun::answer(run))
 }
 
 /// What to restore, and where to.
@@ -247,11 +250,29 @@ pub(crate) struct RestoreRequest {
     /// Replace what is there: needs the role `admin` and `confirm`.
     #[serde(default)]
     replace: bool,
-    /// The name of the database that is replaced, typed again; needed to replace.
+    /// The name of the database that is replaced, typed again; needed to replace. It is the one that the target is the place of
+    /// now, as the plan tells it.
     confirm: Option<String>,
     /// Only look whether it could be done.
     #[serde(default)]
     dry_run: bool,
+}
+
+impl RestoreRequest {
+    /// What it asks for, if that makes sense.
+    pub(super) fn options(self) -> Result<RestoreOptions, Problem> {
+        let backup = match (self.backup.as_str(), self.at) {
+            ("latest", None) => BackupChoice::Latest,
+            ("latest", Some(at)) => BackupChoice::At(at),
+            (id, None) => BackupChoice::Id(backup_id(id)?),
+            (_, Some(_)) => return Err(Problem::bad_request("\"backup\" and \"at\" exclude each other")),
+        };
+        let Self { to, replace, dry_run, .. } = self;
+        if let Some(to) = &to {
+            check_target(to)?;
+        }
+        Ok(RestoreOptions { backup, to, replace, dry_run, ..RestoreOptions::default() })
+    }
 }
 
 /// Restores a backup. It needs a token; over an existing database it needs the role `admin`, `replace` and the database's name in
@@ -267,28 +288,23 @@ pub(crate) async fn restore(
 ) -> Result<(StatusCode, Json<StartedRun>), Problem> {
     access.require_restore(request.replace)?;
     api.known(&name).await?;
-    if request.replace {
+    let (replace, confirm) = (request.replace, request.confirm.clone());
+    let mut options = request.options()?;
+    let mut over = None;
+    if replace {
         // At another database's place it is that one which is gone afterwards.
-        let replaced = request.to.as_deref().map(|to| api.place_of(to, &name)).unwrap_or_else(|| name.clone());
-        if request.confirm.as_deref() != Some(replaced.as_str()) {
+        let RestorePlace { database: replaced, target } = api.restore_place(&name, &options).await?;
+        if confirm.as_deref() != Some(replaced.as_str()) {
             let message = "to replace a database, its name has to be typed again in \"confirm\"";
             return Err(Problem::bad_request(message).hint(format!("\"confirm\": {replaced:?}")));
         }
+        // Whatever backup is the newest by then: the place is the one that was confirmed.
+        options.to = Some(target);
+        over = (replaced != name).then_some(replaced);
     }
-    let backup = match (request.backup.as_str(), request.at) {
-        ("latest", None) => BackupChoice::Latest,
-        ("latest", Some(at)) => BackupChoice::At(at),
-        (id, None) => BackupChoice::Id(backup_id(id)?),
-        (_, Some(_)) => return Err(Problem::bad_request("\"backup\" and \"at\" exclude each other")),
-    };
-    let RestoreRequest { to, replace, dry_run, .. } = request;
-    if let Some(to) = &to {
-        check_target(to)?;
-    }
-    let options = RestoreOptions { backup, to, replace, dry_run, ..RestoreOptions::default() };
-    let run = api.runner.job(&name, Job::Restore(Box::new(options))).await?;
+    let run = api.runner.job(&name, Job::Restore { options: Box::new(options), over }).await?;
     tracing::info!(database = name, who = access.who(), %run, replace, "a restore was asked for");
-    Ok((StatusCode::ACCEPTED, Json(StartedRun { run })))
+    Ok(StartedRun::answer(run))
 }
 
 /// A target must not depend on the folder that the daemon was started in.

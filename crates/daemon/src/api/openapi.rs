@@ -2,16 +2,22 @@
 
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
 use super::answer::ErrorBody;
+use super::cookie;
+
+/// What a client with a cookie has to know.
+const COOKIE: &str = "from POST /api/session; whatever is not GET or HEAD needs the session's \"csrf\" in the header X-Copal-CSRF besides";
 
 /// How any request can go wrong.
 const PROBLEMS: [(&str, &str); 11] = [
     ("400", "the request is not what is described here"),
-    ("401", "a token is needed, or the one that came is not known"),
-    ("403", "the role does not suffice"),
+    ("401", "a token is needed, or the one that came is not known, or the session has ended"),
+    ("403", "the role does not suffice, or another site is behind the request"),
     ("404", "there is no such thing"),
     ("405", "this address does not take that method"),
     ("408", "the request came too slowly, or the repository answers too slowly"),
@@ -29,8 +35,11 @@ const PROBLEMS: [(&str, &str); 11] = [
     tags(
         (name = "databases", description = "what is protected, and what can be started for it"),
         (name = "backups", description = "what can be restored"),
+        (name = "snapshots", description = "copies beside the databases, to go back to in seconds"),
+        (name = "repository", description = "where backups are kept"),
         (name = "runs", description = "what runs and what ran"),
         (name = "daemon", description = "how the daemon itself does"),
+        (name = "session", description = "signing in with a browser"),
     )
 )]
 struct Base;
@@ -45,8 +54,11 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    let cookie = ApiKeyValue::with_description(cookie::NAME, COOKIE);
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     let none: [String; 0] = [];
-    document.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", none)]);
+    let requirements = [SecurityRequirement::default(), SecurityRequirement::new("token", none.clone())];
+    document.security = Some(requirements.into_iter().chain([SecurityRequirement::new("session", none)]).collect());
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().filter_map(Option::as_mut) {

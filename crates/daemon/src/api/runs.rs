@@ -11,7 +11,8 @@ use super::access::{Operator, Viewer};
 use super::answer::Problem;
 use super::extract::{Path, Query};
 use crate::history::RunFilter;
-use crate::run::{RunId, RunRecord};
+use crate::log::LogLine;
+use crate::run::{RunId, RunRecord, TaskKind};
 use crate::runner::LiveRun;
 
 const MOST: u32 = 1000;
@@ -23,6 +24,11 @@ const MOST: u32 = 1000;
 pub(crate) struct RunsQuery {
     /// Of this database only.
     database: Option<String>,
+    /// Only those that failed by themselves, or only the others.
+    failed: Option<bool>,
+    /// Only those that do this.
+    #[param(inline)]
+    kind: Option<TaskKind>,
     /// Older than the one with this number.
     before: Option<i64>,
     /// At most so many, 100 if left out.
@@ -71,10 +77,14 @@ pub(crate) async fn list(
     if !(1..=MOST).contains(&most) {
         return Err(Problem::bad_request(format!("limit must be 1 to {MOST}")));
     }
-    let filter = RunFilter { database: query.database.clone(), before: query.before.map(RunId), most };
-    let runs = api.runner.recorder().runs(filter).await?;
+    let RunsQuery { database, failed, kind, before, .. } = query;
     let mut live = api.runner.live();
-    live.retain(|live| query.database.as_ref().is_none_or(|database| *database == live.database));
+    live.retain(|live| {
+        let is_of = database.as_ref().is_none_or(|database| *database == live.database);
+        is_of && kind.is_none_or(|kind| kind == live.kind) && failed != Some(true)
+    });
+    let filter = RunFilter { database, kind, failed, before: before.map(RunId), most };
+    let runs = api.runner.recorder().runs(filter).await?;
     Ok(Json(RunsView { runs, live }))
 }
 
@@ -84,6 +94,32 @@ pub(crate) async fn list(
 pub(crate) async fn show(_: Viewer, State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<RunView>, Problem> {
     let run = api.run(RunId(id)).await?;
     Ok(Json(RunView { live: api.live(run.id), run }))
+}
+
+/// What a run said.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LogView {
+    /// Its number.
+    run: RunId,
+    /// Its lines, at most 200; none of a run of an older program.
+    lines: Vec<LogLine>,
+    /// Whether lines in the middle are left out.
+    truncated: bool,
+}
+
+/// What a run said so far, or until it ended: phases, notes, warnings, the checks that passed, and its error.
+#[utoipa::path(get, path = "/api/runs/{id}/log", tag = "runs", params(("id" = i64, Path, description = "its number")),
+    responses((status = 200, body = LogView)))]
+pub(crate) async fn log(_: Viewer, State(api): State<Api>, Path(id): Path<i64>) -> Result<Json<LogView>, Problem> {
+    let run = RunId(id);
+    if let Some(log) = api.runner.log(run) {
+        return Ok(Json(LogView { run, lines: log.lines(), truncated: log.is_truncated() }));
+    }
+    // It is written before the run's end: whoever finds no run here finds none at all.
+    let log = api.runner.recorder().log(run).await?;
+    api.run(run).await?;
+    let truncated = log.truncated;
+    Ok(Json(LogView { run, lines: log.into_lines(), truncated }))
 }
 
 /// That a run was told to stop.

@@ -2,9 +2,13 @@
 
 mod access;
 mod home;
+mod plans;
+mod repository;
 mod requests;
 mod restores;
 mod runs;
+mod sessions;
+mod snapshots;
 mod streams;
 
 use home::{Answer, Home, encoded};

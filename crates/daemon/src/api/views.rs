@@ -1,7 +1,8 @@
 //! Databases and backups as the API tells them. What is not known is left out.
 
-use copal::{BackupAge, BackupSummary, DamagedObject, StatusProblemKind};
+use copal::{Abilities, BackupAge, BackupSummary, Copal, DamagedObject, StatusProblemKind};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -72,6 +73,37 @@ pub(crate) struct DatabaseView {
     /// The newest drill that this daemon made.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_drill: Option<RunBrief>,
+}
+
+/// One database with what is configured for it and what its engine can do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DatabaseDetails {
+    #[serde(flatten)]
+    database: DatabaseView,
+    /// Which backups stay, for example `last 10, daily 7`; absent without a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<String>,
+    /// When it is drilled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill_schedule: Option<String>,
+    /// The time zone of its schedules.
+    timezone: String,
+    /// What its engine can do; absent if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<CapabilitiesView>,
+}
+
+/// What an engine can do beside backups.
+#[derive(Debug, Serialize, ToSchema)]
+struct CapabilitiesView {
+    /// Restores to a scratch place, checked there.
+    drill: bool,
+    /// Snapshots.
+    snapshots: bool,
+    /// A journal, so that any saved moment can be restored.
+    journal: bool,
+    /// Restores of chosen tables.
+    objects: bool,
 }
 
 /// One reason why a database is not protected.
@@ -167,6 +199,46 @@ impl DatabaseView {
         }
         view
     }
+}
+
+impl DatabaseView {
+    /// Judges a whole server, of which the repository says nothing, by its databases.
+    pub(super) fn judge_server(&mut self, protected: bool, problem: Option<(StatusProblemKind, &str)>) {
+        self.protected = Some(protected);
+        let problem = problem.map(|(kind, message)| ProblemView { kind, message: message.to_owned() });
+        self.problems.extend(problem);
+    }
+
+    /// Tells the runs of the whole server that it is on, since it has none of its own.
+    pub(super) fn run_with(&mut self, server: DatabaseStatus) {
+        (self.running, self.consecutive_failures) = (server.running, server.backup.consecutive_failures);
+        (self.next_run, self.next_drill) = (server.backup.next, server.drill.next);
+        (self.last_run, self.last_drill) =
+            (server.backup.newest.map(RunBrief::of), server.drill.newest.map(RunBrief::of));
+    }
+}
+
+impl DatabaseDetails {
+    /// Adds what the configuration and the engine say.
+    pub(super) fn new(database: DatabaseView, copal: &Copal, name: &str, engine: Option<&str>) -> Self {
+        let settings = copal.settings_of(name);
+        let capabilities = engine.and_then(|engine| copal.abilities(engine)).map(|can| {
+            let Abilities { drill, snapshots, journal, objects } = can;
+            CapabilitiesView { drill, snapshots, journal, objects }
+        });
+        Self {
+            database,
+            keep: settings.map(|settings| settings.keep.to_string()).filter(|keep| !keep.is_empty()),
+            drill_schedule: settings.and_then(|settings| settings.drill.clone()),
+            timezone: zone_name(copal.zone_of(name)),
+            capabilities,
+        }
+    }
+}
+
+/// The name of a time zone; of one without a name, its offset now.
+pub(super) fn zone_name(zone: &TimeZone) -> String {
+    zone.iana_name().map_or_else(|| zone.to_offset(Timestamp::now()).to_string(), str::to_owned)
 }
 
 impl BackupRef {

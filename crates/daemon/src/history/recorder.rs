@@ -14,15 +14,20 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::{History, HistoryError, NewestRuns, Opened, Result, RunFilter};
+use super::{EndedRun, History, HistoryError, NewestRuns, Opened, Result, RunFilter};
+use crate::log::{KeptLog, RunLog};
 use crate::run::{RunId, RunRecord};
+use crate::strips::Strips;
 
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// Runs that wait for a disk that is full.
 const MOST_PENDING: usize = 1000;
+const MOST_PENDING_LOGS: usize = 200;
 /// Runs that are written together.
 const MOST_AT_ONCE: usize = 100;
+/// Strips that are read together, before it is looked whether there is something else to do.
+const STRIPS_AT_ONCE: usize = 100;
 
 /// How the history does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -56,7 +61,10 @@ enum Message {
     Run(Box<RunRecord>),
     Told(String, Option<Told>),
     Changed(String, Option<Timestamp>),
+    Log(RunId, Box<KeptLog>),
     Runs(RunFilter, oneshot::Sender<Result<Vec<RunRecord>>>),
+    Ended(String, Timestamp, u32, oneshot::Sender<Result<Vec<EndedRun>>>),
+    LogOf(RunId, oneshot::Sender<Result<KeptLog>>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -65,6 +73,7 @@ enum Message {
 pub struct Recorder {
     messages: Sender<Message>,
     status: Arc<Mutex<HistoryStatus>>,
+    strips: Strips,
 }
 
 impl Recorder {
@@ -74,12 +83,15 @@ impl Recorder {
     pub fn start(folder: Option<&Path>, now: Timestamp) -> (Self, Past) {
         let (messages, inbox) = channel();
         let status = Arc::new(Mutex::new(HistoryStatus::default()));
+        let strips = Strips::default();
         let mut writer = Writer {
             folder: folder.map(Path::to_owned),
             history: None,
             status: Arc::clone(&status),
             failure: None,
             pending: Pending::default(),
+            strips: strips.clone(),
+            without_strip: Vec::new(),
             own: RunId(now.as_millisecond()),
         };
         let past = writer.open(now, RunId(i64::MAX)).and_then(|interrupted| writer.past(interrupted));
@@ -92,12 +104,20 @@ impl Recorder {
             let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
             status.error = Some(format!("the history has no thread: {error}"));
         }
-        (Self { messages, status }, past)
+        (Self { messages, status, strips }, past)
     }
 
     /// Keeps what is known of a run; replaces what was known of it before.
     pub fn record(&self, run: RunRecord) {
+        self.strips.hear(&run);
         self.send(Message::Run(Box::new(run)));
+    }
+
+    /// Keeps what a run said.
+    pub(crate) fn record_log(&self, run: RunId, log: &RunLog) {
+        if !log.is_empty() {
+            self.send(Message::Log(run, Box::new(log.to_kept())));
+        }
     }
 
     /// Keeps what a notifier was told; `None` forgets it.
@@ -112,8 +132,27 @@ impl Recorder {
 
     /// Runs, newest first.
     pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>> {
+        self.ask(|reply| Message::Runs(filter, reply)).await
+    }
+
+    /// The newest backup runs of a database that are over and started no earlier than `since`, newest first.
+    pub(crate) async fn ended(&self, database: &str, since: Timestamp, most: u32) -> Result<Vec<EndedRun>> {
+        self.ask(|reply| Message::Ended(database.to_owned(), since, most, reply)).await
+    }
+
+    /// What a run said that is over.
+    pub(crate) async fn log(&self, run: RunId) -> Result<KeptLog> {
+        self.ask(|reply| Message::LogOf(run, reply)).await
+    }
+
+    /// How the newest backup runs of every database ended; soon after the start, those of the time before it, too.
+    pub(crate) fn strips(&self) -> &Strips {
+        &self.strips
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<Result<T>>) -> Message) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Runs(filter, reply));
+        self.send(question(reply));
         answer.await.unwrap_or_else(|_| Err(unavailable(PathBuf::new(), "its thread has ended")))
     }
 
@@ -140,13 +179,14 @@ impl Recorder {
 #[derive(Default)]
 struct Pending {
     runs: BTreeMap<RunId, RunRecord>,
+    logs: BTreeMap<RunId, KeptLog>,
     told: BTreeMap<String, Option<Told>>,
     changed: BTreeMap<String, Option<Timestamp>>,
 }
 
 impl Pending {
     fn len(&self) -> usize {
-        self.runs.len() + self.told.len() + self.changed.len()
+        self.runs.len() + self.logs.len() + self.told.len() + self.changed.len()
     }
 }
 
@@ -158,6 +198,9 @@ struct Writer {
     /// Why there is none.
     failure: Option<HistoryError>,
     pending: Pending,
+    strips: Strips,
+    /// Databases whose strips are still to be read.
+    without_strip: Vec<String>,
     /// Runs from this one on are of this daemon.
     own: RunId,
 }
@@ -166,7 +209,12 @@ impl Writer {
     fn run(mut self, inbox: &Receiver<Message>) {
         let mut trimmed = Instant::now();
         loop {
-            let pause = if self.pending.len() > 0 { TRY_AGAIN } else { TRIM_EVERY };
+            let pause = match (self.without_strip.is_empty(), self.pending.len()) {
+                // Whoever asks does not wait for all of them.
+                (false, _) => Duration::ZERO,
+                (true, 0) => TRIM_EVERY,
+                (true, _) => TRY_AGAIN,
+            };
             let first = match inbox.recv_timeout(pause) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -178,13 +226,15 @@ impl Writer {
                     Message::Run(run) => self.add(*run),
                     Message::Told(notifier, told) => drop(self.pending.told.insert(notifier, told)),
                     Message::Changed(database, since) => drop(self.pending.changed.insert(database, since)),
-                    question @ (Message::Runs(..) | Message::Flush(_)) => questions.push(question),
+                    Message::Log(run, log) => self.add_log(run, *log),
+                    question => questions.push(question),
                 }
             }
             self.write();
             for question in questions {
                 self.answer(question);
             }
+            self.read_strips();
             if trimmed.elapsed() >= TRIM_EVERY {
                 self.trim();
                 trimmed = Instant::now();
@@ -196,9 +246,16 @@ impl Writer {
     /// Answers when all that was recorded before is written; whoever asked may be gone.
     fn answer(&mut self, question: Message) {
         match question {
-            Message::Runs(filter, reply) => drop(reply.send(self.runs(&filter))),
+            Message::Runs(filter, reply) => drop(reply.send(self.look(|history| history.runs(&filter)))),
+            Message::Ended(database, since, most, reply) => {
+                drop(reply.send(self.look(|history| history.ended(&database, since, most))));
+            }
+            Message::LogOf(run, reply) => {
+                let waiting = self.pending.logs.get(&run).cloned();
+                drop(reply.send(waiting.map_or_else(|| self.look(|history| history.log(run)), Ok)));
+            }
             Message::Flush(reply) => drop(reply.send(())),
-            Message::Run(_) | Message::Told(..) | Message::Changed(..) => {}
+            Message::Run(_) | Message::Log(..) | Message::Told(..) | Message::Changed(..) => {}
         }
     }
 
@@ -207,6 +264,25 @@ impl Writer {
         while self.pending.runs.len() > MOST_PENDING {
             self.pending.runs.pop_first();
             self.status().lost += 1;
+        }
+    }
+
+    fn add_log(&mut self, run: RunId, log: KeptLog) {
+        self.pending.logs.insert(run, log);
+        while self.pending.logs.len() > MOST_PENDING_LOGS {
+            self.pending.logs.pop_first();
+        }
+    }
+
+    /// Reads some of the strips that are to be read.
+    fn read_strips(&mut self) {
+        let from = self.without_strip.len().saturating_sub(STRIPS_AT_ONCE);
+        for database in self.without_strip.split_off(from) {
+            let Some(history) = &mut self.history else { return };
+            match history.strip(&database) {
+                Ok(strip) => self.strips.add(&database, strip),
+                Err(error) => return self.failed(error),
+            }
         }
     }
 
@@ -236,6 +312,9 @@ impl Writer {
         if !self.pending.runs.is_empty() {
             history.save(self.pending.runs.values())?;
         }
+        if !self.pending.logs.is_empty() {
+            history.save_logs(&self.pending.logs)?;
+        }
         for (notifier, told) in &self.pending.told {
             history.save_told(notifier, told.as_ref())?;
         }
@@ -258,6 +337,7 @@ impl Writer {
 
     fn past(&mut self, interrupted: Vec<RunRecord>) -> Result<Past> {
         let Some(history) = &mut self.history else { return Ok(Past::default()) };
+        self.without_strip = history.backed_up()?;
         Ok(Past {
             newest: history.newest()?,
             told: history.told()?,
@@ -267,14 +347,14 @@ impl Writer {
         })
     }
 
-    fn runs(&mut self, filter: &RunFilter) -> Result<Vec<RunRecord>> {
+    fn look<T>(&mut self, look: impl FnOnce(&mut History) -> Result<T>) -> Result<T> {
         let Some(history) = &mut self.history else {
             return Err(match &self.failure {
                 Some(error) => unavailable(error.path.clone(), &*error.problem),
                 None => unavailable(PathBuf::new(), "there is no state folder"),
             });
         };
-        history.runs(filter)
+        look(history)
     }
 
     fn trim(&mut self) {

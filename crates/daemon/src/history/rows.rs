@@ -6,7 +6,7 @@ use rusqlite::{Connection, Error, Params, Result, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::run::{RunError, RunFacts, RunId, RunRecord};
+use crate::run::{RunError, RunFacts, RunId, RunRecord, TaskKind};
 
 const COLUMNS: &str = "id, database, kind, reason, attempt, due, started, ended, ending, error_kind, error, duration_ms, \
                        consecutive_failures, backup, logical_bytes, added_bytes, stored_bytes, damaged, warnings, target";
@@ -43,10 +43,22 @@ pub(super) fn save(connection: &Connection, run: &RunRecord) -> Result<()> {
     Ok(())
 }
 
-/// The runs that `which` selects.
+/// The runs that `which` selects, but for those of a kind that only a newer copal knows.
 pub(super) fn read(connection: &Connection, which: &str, values: impl Params) -> Result<Vec<RunRecord>> {
     let mut ask = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs {which}"))?;
-    ask.query_map(values, record)?.collect()
+    let found = ask.query_map(values, |row| if is_known(row)? { record(row).map(Some) } else { Ok(None) })?;
+    found.filter_map(Result::transpose).collect()
+}
+
+/// Whether this program knows what the run did. A newer one may have written the history before this one was put in its place.
+fn is_known(row: &Row<'_>) -> Result<bool> {
+    let kind: String = row.get(2)?;
+    let is_known = serde_json::from_value::<TaskKind>(serde_json::Value::String(kind.clone())).is_ok();
+    if !is_known {
+        let id: i64 = row.get(0)?;
+        tracing::debug!(run = id, kind, "a run of a kind that this copal does not know");
+    }
+    Ok(is_known)
 }
 
 fn record(row: &Row<'_>) -> Result<RunRecord> {
@@ -76,6 +88,7 @@ fn record(row: &Row<'_>) -> Result<RunRecord> {
             damaged: bytes(17)?.unwrap_or_default(),
             warnings: json(row, 18)?,
             target: row.get(19)?,
+            checks: Vec::new(),
         },
     })
 }
@@ -94,7 +107,7 @@ pub(super) fn word(value: &impl Serialize) -> Result<String> {
     Ok(to_json(value)?.trim_matches('"').to_owned())
 }
 
-fn from_word<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> Result<T> {
+pub(super) fn from_word<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> Result<T> {
     let word = serde_json::Value::String(row.get(index)?);
     serde_json::from_value(word).map_err(|error| Error::FromSqlConversionFailure(index, Type::Text, error.into()))
 }

@@ -2,6 +2,7 @@ use copal::schedule::RunReason;
 use copal_notify::{Event, Notice, Spacing, SpacingOptions};
 
 use super::*;
+use crate::log::{KeptLog, LogLevel, RunLog};
 use crate::run::{RunError, RunFacts};
 
 fn at(second: i64) -> Timestamp {
@@ -56,13 +57,33 @@ fn runs_are_kept_as_they_were() {
     assert_eq!((warning, interrupted), (None, vec![]));
     let newest_first: Vec<_> = runs.iter().rev().cloned().collect();
     assert_eq!(history.runs(&RunFilter::default()).unwrap(), newest_first);
-    let of_shop = RunFilter { database: Some("shop".into()), before: Some(RunId(4)), most: 1 };
+    let of_shop = RunFilter { database: Some("shop".into()), before: Some(RunId(4)), most: 1, ..RunFilter::default() };
     assert_eq!(history.runs(&of_shop).unwrap(), [runs[1].clone()]);
     let newest = history.newest().unwrap();
     let shop = &newest[&("shop".to_owned(), TaskKind::Backup)];
     assert_eq!((shop.run.as_ref(), shop.success.as_ref()), (Some(&runs[3]), Some(&runs[0])));
     assert_eq!(history.last_id().unwrap(), Some(RunId(4)));
     assert_eq!(History::look(folder.path()).unwrap().runs(&of_shop).unwrap().len(), 1);
+}
+
+#[test]
+fn runs_of_a_kind_that_a_newer_copal_knows_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = [ended(1, "shop", Ending::Success), ended(2, "shop", Ending::Success)];
+    open(folder.path()).history.save(&runs).unwrap();
+    let file = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    file.execute_batch(
+        "UPDATE runs SET kind = 'teleport', ending = NULL, ended = NULL WHERE id = 2;
+         UPDATE lanes SET newest = 1, newest_success = 1;
+         INSERT INTO lanes VALUES ('shop', 'teleport', 2, 2);",
+    )
+    .unwrap();
+    drop(file);
+    let Opened { mut history, warning, interrupted } = open(folder.path());
+    assert_eq!((warning, interrupted), (None, vec![]));
+    assert_eq!(history.runs(&RunFilter::default()).unwrap(), [runs[0].clone()]);
+    assert_eq!(history.newest().unwrap().keys().collect::<Vec<_>>(), [&("shop".to_owned(), TaskKind::Backup)]);
+    assert_eq!(history.last_id().unwrap(), Some(RunId(2)), "its number stays taken");
 }
 
 #[test]
@@ -205,4 +226,136 @@ fn a_change_waits_for_its_backup() {
     drop(history);
     let changed = open(folder.path()).history.changed().unwrap();
     assert_eq!(changed, BTreeMap::from([("shop".to_owned(), at(1))]), "since the first of them");
+}
+
+#[test]
+fn runs_are_found_by_kind_and_by_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    let drill = RunRecord { kind: TaskKind::Drill, ..ended(4, "shop", Ending::PermanentFailure) };
+    let runs = [
+        ended(1, "shop", Ending::TransientFailure),
+        ended(2, "shop", Ending::Success),
+        ended(3, "other", Ending::Cancelled),
+        drill,
+        RunRecord { kind: TaskKind::Restore, ..ended(5, "shop", Ending::Success) },
+        started(6, "shop", TaskKind::Restore),
+    ];
+    history.save(&runs).unwrap();
+    let mut found = |database: Option<&str>, kind, failed, before: Option<i64>| {
+        let (database, before) = (database.map(str::to_owned), before.map(RunId));
+        let filter = RunFilter { database, kind, failed, before, most: 0 };
+        history.runs(&filter).unwrap().iter().map(|run| run.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, None, Some(true), None), [4, 1]);
+    assert_eq!(found(None, None, Some(false), None), [6, 5, 3, 2]);
+    assert_eq!(found(None, Some(TaskKind::Backup), None, None), [3, 2, 1]);
+    assert_eq!(found(None, Some(TaskKind::Restore), None, Some(6)), [5]);
+    assert_eq!(found(Some("shop"), Some(TaskKind::Backup), Some(false), None), [2]);
+    assert_eq!(found(Some("shop"), Some(TaskKind::Drill), Some(true), None), [4]);
+    assert_eq!(found(Some("it's"), Some(TaskKind::Drill), None, None), [0; 0]);
+}
+
+#[test]
+fn questions_about_few_of_many_runs_read_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    for (question, index) in [
+        ("id < 9 AND ending IN ('transient-failure', 'permanent-failure')", "runs_failed"),
+        ("id < 9 AND kind = ? AND kind <> 'backup'", "runs_beside_backups"),
+        ("id < 9 AND database = ?", "runs_of_database"),
+    ] {
+        let plan = format!("EXPLAIN QUERY PLAN SELECT * FROM runs WHERE {question} ORDER BY id DESC LIMIT 100");
+        let told: String = history
+            .ask(|connection| {
+                connection.query_row(&plan, params_from_iter(question.contains('?').then_some("x")), |row| row.get(3))
+            })
+            .unwrap();
+        assert!(told.contains(index), "{question}: {told}");
+    }
+}
+
+fn said(text: &str) -> KeptLog {
+    let mut log = RunLog::default();
+    log.add(at(0), LogLevel::Note, text);
+    log.to_kept()
+}
+
+#[test]
+fn what_a_run_said_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    let runs: Vec<_> = (1..=4).map(|id| ended(id, "a", Ending::Success)).collect();
+    history.save(&runs).unwrap();
+    let logs: Vec<_> = runs.iter().map(|run| (run.id, said(&format!("it's {}", run.id)))).collect();
+    history.save_logs(logs.iter().map(|(id, log)| (id, log))).unwrap();
+    // The end of a run is written when its log is there already.
+    history.save(&runs).unwrap();
+    drop(history);
+    let mut history = open(folder.path()).history;
+    assert_eq!(history.log(RunId(3)).unwrap(), logs[2].1);
+    assert_eq!(history.log(RunId(7)).unwrap(), KeptLog::default());
+    history.trim_to(at(1000), 2).unwrap();
+    let left = history.ask(|connection| {
+        connection.query_row("SELECT group_concat(run) FROM logs", [], |row| row.get::<_, String>(0))
+    });
+    assert_eq!(left.unwrap(), "3,4");
+}
+
+#[test]
+fn a_history_of_an_older_program_is_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = open(folder.path()).history;
+    history.save(&[ended(1, "a", Ending::Success)]).unwrap();
+    let older =
+        "DROP TRIGGER logs_go_with_runs; DROP TABLE logs; DROP INDEX runs_failed; DROP INDEX runs_beside_backups";
+    history.ask(|connection| connection.execute_batch(older)).unwrap();
+    drop(history);
+    let Opened { mut history, warning, .. } = open(folder.path());
+    assert_eq!((warning, history.log(RunId(1)).unwrap()), (None, KeptLog::default()));
+    history.save_logs([(&RunId(1), &said("more"))]).unwrap();
+    assert_eq!(history.runs(&RunFilter::default()).unwrap().len(), 1);
+    // What the older one does with a newer one's file.
+    history.ask(|connection| connection.execute("DELETE FROM runs", [])).unwrap();
+    assert_eq!(history.log(RunId(1)).unwrap(), KeptLog::default());
+}
+
+#[tokio::test]
+async fn strips_have_what_was_and_what_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases: Vec<_> = (0..250).map(|n| format!("database-{n}")).collect();
+    let mut runs: Vec<_> = (1..).zip(&databases).map(|(id, name)| ended(id, name, Ending::Success)).collect();
+    runs.extend((300..340).map(|id| ended(id, "many", Ending::PermanentFailure)));
+    runs.push(RunRecord { kind: TaskKind::Drill, ..ended(400, "many", Ending::Success) });
+    open(folder.path()).history.save(&runs).unwrap();
+    let (recorder, _) = Recorder::start(Some(folder.path()), at(1000));
+    recorder.record(ended(500, "many", Ending::Success));
+    let ids = |name: &str| recorder.strips().of(name).iter().map(|run| run.run.0).collect::<Vec<_>>();
+    assert_eq!(ids("many").last(), Some(&500), "at once");
+    let late = std::time::Instant::now() + Duration::from_secs(60);
+    while databases.iter().any(|name| ids(name).is_empty()) || ids("many").len() < 30 {
+        assert!(std::time::Instant::now() < late);
+        recorder.flush().await;
+    }
+    assert_eq!(ids("many"), (311..340).chain([500]).collect::<Vec<_>>());
+    let newest = recorder.ended("many", at(330), 5).await.unwrap();
+    assert_eq!(newest.iter().map(|run| run.started).collect::<Vec<_>>(), [500, 339, 338, 337, 336].map(at));
+}
+
+#[tokio::test]
+async fn a_log_that_waits_for_its_disk_can_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("state");
+    fs::write(&folder, "").unwrap();
+    let (recorder, _) = Recorder::start(Some(&folder), at(0));
+    let mut log = RunLog::default();
+    recorder.record_log(RunId(1), &log);
+    log.add(at(0), LogLevel::Error, "the disk is full");
+    recorder.record_log(RunId(2), &log);
+    assert_eq!(recorder.log(RunId(2)).await.unwrap().into_lines(), log.lines());
+    recorder.log(RunId(1)).await.unwrap_err();
+    fs::remove_file(&folder).unwrap();
+    recorder.record(ended(2, "a", Ending::Success));
+    assert_eq!(recorder.log(RunId(2)).await.unwrap().into_lines(), log.lines());
+    assert_eq!(recorder.status(), HistoryStatus::default());
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+use crate::log::{LogLevel, RunLog};
 use crate::run::{RunId, RunRecord, TaskKind};
 
 /// Why a run shall stop.
@@ -57,6 +58,7 @@ pub(super) struct Live {
     pub(super) cancel: CancelToken,
     sender: watch::Sender<LiveRun>,
     stopping: Mutex<Option<Stopping>>,
+    log: Mutex<RunLog>,
 }
 
 impl Live {
@@ -74,7 +76,12 @@ impl Live {
             total: None,
             stopping: None,
         };
-        Self { cancel: CancelToken::default(), sender: watch::Sender::new(live), stopping: Mutex::new(None) }
+        Self {
+            cancel: CancelToken::default(),
+            sender: watch::Sender::new(live),
+            stopping: Mutex::new(None),
+            log: Mutex::default(),
+        }
     }
 
     /// Tells the run to stop; the first reason counts.
@@ -86,6 +93,16 @@ impl Live {
 
     pub(super) fn stopping(&self) -> Option<Stopping> {
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line to its log.
+    pub(super) fn say(&self, level: LogLevel, text: &str) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).add(Timestamp::now(), level, text);
+    }
+
+    /// What it said so far.
+    pub(super) fn log(&self) -> RunLog {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn now(&self) -> LiveRun {
@@ -100,12 +117,19 @@ impl Live {
 impl Progress for Live {
     fn event(&self, event: Event) {
         match event {
-            Event::Phase { name, bytes } => self.sender.send_modify(|live| {
-                (live.phase, live.done, live.total) = (name, 0, bytes);
-            }),
+            Event::Phase { name, bytes } => {
+                self.say(LogLevel::Phase, &name);
+                self.sender.send_modify(|live| (live.phase, live.done, live.total) = (name, 0, bytes));
+            }
             Event::Advance(bytes) => self.sender.send_modify(|live| live.done = live.done.saturating_add(bytes)),
-            Event::Note(text) => tracing::debug!(run = %self.sender.borrow().id, "{text}"),
-            Event::Warning(text) => tracing::warn!(run = %self.sender.borrow().id, "{text}"),
+            Event::Note(text) => {
+                self.say(LogLevel::Note, &text);
+                tracing::debug!(run = %self.sender.borrow().id, "{text}");
+            }
+            Event::Warning(text) => {
+                self.say(LogLevel::Warning, &text);
+                tracing::warn!(run = %self.sender.borrow().id, "{text}");
+            }
         }
     }
 }

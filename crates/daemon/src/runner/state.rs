@@ -30,10 +30,22 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) record: RunRecord,
+    /// Another database that it puts something in the place of.
+    pub(super) over: Option<String>,
     /// Whether the planner waits for its end.
     pub(super) is_planned: bool,
     pub(super) live: Arc<Live>,
     pub(super) began: Instant,
+}
+
+/// How one database does, for those who look at all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DatabaseBrief {
+    pub(crate) name: String,
+    /// Backups that failed in a row.
+    pub(crate) failures: u32,
+    /// When the next regular backup is due.
+    pub(crate) next_backup: Option<Timestamp>,
 }
 
 impl State {
@@ -66,6 +78,14 @@ impl State {
     pub(super) fn failures(&self, database: &str, kind: TaskKind) -> u32 {
         let newest = self.lane(database, kind).and_then(|newest| newest.run.as_ref());
         newest.map_or(0, |run| run.consecutive_failures)
+    }
+
+    pub(super) fn brief(&self, name: &str) -> DatabaseBrief {
+        DatabaseBrief {
+            name: name.to_owned(),
+            failures: self.failures(name, TaskKind::Backup),
+            next_backup: self.planner.next_regular(name, RunKind::Backup),
+        }
     }
 
     pub(super) fn database(&self, name: &str) -> DatabaseStatus {

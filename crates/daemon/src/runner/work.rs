@@ -1,15 +1,17 @@
 //! What a run does, by the use cases: a backup and the prune after it, or a drill; for a whole server, of each database.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copal::{
-    BackupOptions, Context, Copal, CopalError, DamagedObject, Difference, DrillOutcome, ErrorKind, PruneOptions,
-    RestoreOptions, VerifyOptions, VerifyOutcome,
+    BackupId, BackupOptions, Context, Copal, CopalError, DamagedObject, Difference, DrillOutcome, ErrorKind,
+    PruneOptions, RestoreOptions, RewindRequest, SnapOptions, VerifyOptions, VerifyOutcome,
 };
 
 use super::Job;
 use super::live::{Live, Stopping};
+use crate::log::LogLevel;
 use crate::run::{Ending, RunError, RunFacts, is_transient};
 
 /// Warnings kept of one run.
@@ -76,7 +78,7 @@ pub(super) async fn work(copal: Copal, assignment: Assignment, live: Arc<Live>) 
             task.await
         }
     };
-    let (facts, result) = match joined {
+    let (mut facts, result) = match joined {
         Ok(done) => done,
         Err(error) if error.is_panic() => {
             let message = "the run stopped unexpectedly; this is a mistake in copal";
@@ -93,6 +95,9 @@ pub(super) async fn work(copal: Copal, assignment: Assignment, live: Arc<Live>) 
         }
         Err(Failure { ending, error }) => (ending, Some(error)),
     };
+    facts.checks.drain(..).for_each(|check| live.say(LogLevel::Check, &check));
+    facts.warnings.iter().for_each(|text| live.say(LogLevel::Warning, text));
+    error.iter().for_each(|error| live.say(LogLevel::Error, &error.message));
     Worked { ending, error, facts }
 }
 
@@ -105,14 +110,13 @@ async fn over(limit: Option<Duration>) {
 
 /// Every database that the run's name stands for; one that fails keeps no other from its backup.
 async fn all(copal: &Copal, run: &Assignment, context: &Context, facts: &mut RunFacts) -> Result<(), Failure> {
-    let copal = &copal.current().await.map_err(|error| Failure::of(&error))?;
     let database = run.database.as_str();
     let then_prune = match &run.task {
-        Task::Job(Job::Verify(options)) => return verify(copal, database, options.clone(), context, facts).await,
-        Task::Job(Job::Restore(options)) => return restore(copal, database, options, context, facts).await,
+        Task::Job(job) => return asked_for(copal, database, job, context, facts).await,
         Task::Backup { then_prune } => Some(*then_prune),
         Task::Drill => None,
     };
+    let copal = &current(copal).await?;
     let members = copal.members(database).await.map_err(|error| Failure::of(&error))?;
     let mut failures: Vec<(&str, Failure)> = Vec::new();
     for member in &members {
@@ -130,6 +134,28 @@ async fn all(copal: &Copal, run: &Assignment, context: &Context, facts: &mut Run
         }
     }
     summed_up(failures, members.len())
+}
+
+/// The use cases over the repository that is there now.
+async fn current(copal: &Copal) -> Result<Copal, Failure> {
+    copal.current().await.map_err(|error| Failure::of(&error))
+}
+
+async fn asked_for(
+    copal: &Copal,
+    database: &str,
+    job: &Job,
+    context: &Context,
+    facts: &mut RunFacts,
+) -> Result<(), Failure> {
+    match job {
+        Job::Verify(options) => verify(&current(copal).await?, database, options.clone(), context, facts).await,
+        Job::Restore { options, .. } => restore(&current(copal).await?, database, options, context, facts).await,
+        Job::Prune { only } => prune(&current(copal).await?, database, only, context).await,
+        // These need no repository.
+        Job::Snapshot(options) => snapshot(copal, options, context).await,
+        Job::Rewind(request) => rewind(copal, request, context).await,
+    }
 }
 
 /// One failure of several: it may pass if all of them may.
@@ -182,8 +208,34 @@ async fn restore(
         _ => Failure::of(&error),
     })?;
     facts.backup = Some(outcome.backup.id.to_string());
-    facts.logical_bytes = Some(outcome.backup.logical_bytes);
+    // How long a look takes says nothing about restores.
+    facts.logical_bytes = (!outcome.dry_run).then_some(outcome.backup.logical_bytes);
     facts.target = Some(outcome.target);
+    facts.checks = outcome.checks;
+    outcome.notes.into_iter().for_each(|note| context.note(note));
+    Ok(())
+}
+
+async fn prune(copal: &Copal, database: &str, only: &BTreeSet<BackupId>, context: &Context) -> Result<(), Failure> {
+    let options = PruneOptions { only: Some(only.clone()), ..PruneOptions::default() };
+    let outcome = copal.prune(database, options, context).await;
+    let outcome = outcome.map_err(|error| Failure::of(&error))?;
+    let (gone, kept, bytes) = (outcome.deleted.len(), outcome.kept.len(), outcome.freed_bytes);
+    context.note(format!("backups deleted: {gone}, kept: {kept}; bytes freed: {bytes}"));
+    Ok(())
+}
+
+async fn snapshot(copal: &Copal, options: &SnapOptions, context: &Context) -> Result<(), Failure> {
+    let outcome = copal.snap(options.clone(), context).await.map_err(|error| Failure::of(&error))?;
+    outcome.notes.iter().for_each(|note| context.note(format!("{}: {}", note.database, note.note)));
+    context.note(format!("the snapshot {:?} was taken: {}", outcome.snapshot.name, outcome.snapshot.id));
+    Ok(())
+}
+
+async fn rewind(copal: &Copal, request: &RewindRequest, context: &Context) -> Result<(), Failure> {
+    let outcome = copal.rewind(request.clone(), context).await.map_err(|error| Failure::of(&error))?;
+    outcome.notes.iter().for_each(|note| context.note(format!("{}: {}", note.database, note.note)));
+    context.note(format!("back at the snapshot {:?} of {}", outcome.snapshot.name, outcome.snapshot.time));
     Ok(())
 }
 
@@ -207,6 +259,7 @@ async fn verify(
     add(&mut facts.logical_bytes, newest.verified_bytes);
     for outcome in &outcomes {
         damage(facts, &outcome.damaged);
+        facts.checks.extend(checks(outcome));
     }
     outcomes.iter().try_for_each(judge)
 }
@@ -224,6 +277,15 @@ fn judge(outcome: &VerifyOutcome) -> Result<(), Failure> {
             Err(Failure::permanent("drill-impossible", format!("backup {} could not be drilled: {found}", outcome.id)))
         }
     }
+}
+
+/// What was checked and found good.
+fn checks(outcome: &VerifyOutcome) -> Vec<String> {
+    let read = outcome.verified.then(|| format!("all content of {} was read back", outcome.id));
+    let drill = outcome.drill.as_ref();
+    let by_engine = drill.map(|drill| drill.checks.clone()).unwrap_or_default();
+    let compared = drill.filter(|drill| drill.is_good()).map(|_| "it holds what the backup says it holds".to_owned());
+    read.into_iter().chain(by_engine).chain(compared).collect()
 }
 
 fn findings(drill: &DrillOutcome) -> String {

@@ -13,12 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::rand;
 use copal::Secret;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Hash, Role, TokenError, TokenInfo, hash};
+use super::{Hash, Role, TokenError, TokenInfo, hash, hex, random};
 use crate::lock::create_private;
 
 const PREFIX: &str = "copal_";
@@ -62,6 +61,11 @@ impl TokenFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file beside it by which changes take turns.
+    pub(crate) fn lock_of(path: &Path) -> PathBuf {
+        beside(path, ".lock")
     }
 
     /// The tokens, sorted by name.
@@ -144,7 +148,7 @@ impl TokenFile {
     /// Waits until nobody else changes the file; ours until the answer is dropped.
     fn turn(&self) -> Result<File, TokenError> {
         let take = || {
-            let lock = beside(&self.path, ".lock");
+            let lock = Self::lock_of(&self.path);
             if let Some(folder) = lock.parent() {
                 create_private(folder)?;
             }
@@ -236,13 +240,7 @@ fn sync_folder(_target: &Path) -> io::Result<()> {
 }
 
 fn new_token() -> Result<Secret, TokenError> {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| TokenError::Random)?;
-    Ok(Secret::new(format!("{PREFIX}{}", hex(&bytes))))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(Secret::new(format!("{PREFIX}{}", random()?.reveal())))
 }
 
 fn parse_hash(text: &str) -> Option<Hash> {

@@ -12,11 +12,12 @@ use crate::api::document;
 use crate::tokens::Role;
 
 /// Every operation, and the humblest role that may do it.
-const OPERATIONS: [(&str, &str, Role); 20] = [
+const OPERATIONS: [(&str, &str, Role); 31] = [
     ("GET", "/api/status", Role::Viewer),
     ("GET", "/metrics", Role::Viewer),
     ("GET", "/api/notifiers", Role::Viewer),
     ("POST", "/api/notifiers/{name}/test", Role::Operator),
+    ("GET", "/api/overview", Role::Viewer),
     ("GET", "/api/databases", Role::Viewer),
     ("GET", "/api/databases/{name}", Role::Viewer),
     ("POST", "/api/databases/{name}/backup", Role::Operator),
@@ -24,25 +25,47 @@ const OPERATIONS: [(&str, &str, Role); 20] = [
     ("POST", "/api/databases/{name}/changed", Role::Operator),
     ("POST", "/api/databases/{name}/verify", Role::Operator),
     ("POST", "/api/databases/{name}/restore", Role::Operator),
+    ("GET", "/api/databases/{name}/series", Role::Viewer),
+    ("POST", "/api/databases/{name}/restore/plan", Role::Operator),
+    ("GET", "/api/databases/{name}/prune", Role::Viewer),
+    ("POST", "/api/databases/{name}/prune", Role::Operator),
+    ("GET", "/api/databases/{name}/snapshots", Role::Viewer),
+    ("POST", "/api/databases/{name}/snapshots", Role::Operator),
+    ("POST", "/api/databases/{name}/snapshots/{id}/remove", Role::Admin),
+    ("POST", "/api/databases/{name}/rewind", Role::Admin),
+    ("GET", "/api/repository", Role::Viewer),
     ("GET", "/api/databases/{name}/backups", Role::Viewer),
     ("GET", "/api/databases/{name}/backups/{id}", Role::Viewer),
     ("PUT", "/api/databases/{name}/backups/{id}/pin", Role::Operator),
     ("DELETE", "/api/databases/{name}/backups/{id}/pin", Role::Operator),
     ("GET", "/api/runs", Role::Viewer),
     ("GET", "/api/runs/{id}", Role::Viewer),
+    ("GET", "/api/runs/{id}/log", Role::Viewer),
     ("POST", "/api/runs/{id}/cancel", Role::Operator),
     ("GET", "/api/runs/{id}/events", Role::Viewer),
     ("GET", "/api/events", Role::Viewer),
 ];
 
+/// What needs no token; `sessions` tests it.
+const PUBLIC: [(&str, &str); 3] = [("GET", "/api/session"), ("POST", "/api/session"), ("DELETE", "/api/session")];
+
 /// The address with something in its places that is not there.
 fn filled(path: &str) -> String {
-    let id = if path.contains("/backups/") { "20261120-153000Z-7f3a" } else { "7" };
+    let id = if path.contains("/databases/") { ID } else { "7" };
     path.replace("{name}", "nobody").replace("{id}", id)
 }
 
+/// No backup and no snapshot has it.
+const ID: &str = "20261120-153000Z-7f3a";
+
 fn body_of(path: &str) -> Option<serde_json::Value> {
-    (path.ends_with("/verify") || path.ends_with("/restore")).then(nothing)
+    match path.rsplit('/').next()? {
+        "verify" | "restore" | "plan" | "snapshots" => Some(nothing()),
+        "rewind" => Some(json!({ "snapshot": ID, "confirm": "nobody" })),
+        "prune" => Some(json!({ "deleted": [] })),
+        "remove" => Some(json!({ "confirm": "nothing" })),
+        _ => None,
+    }
 }
 
 #[test]
@@ -56,8 +79,8 @@ fn the_table_has_every_operation_of_the_document() {
             methods.map(move |method| (method.to_uppercase(), path.clone()))
         })
         .collect();
-    let known = OPERATIONS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
-    assert_eq!(described, known);
+    let known = OPERATIONS.iter().map(|(method, path, _)| (*method, *path)).chain(PUBLIC);
+    assert_eq!(described, known.map(|(method, path)| (method.to_owned(), path.to_owned())).collect());
 }
 
 fn is_unauthorized(answer: &Answer) {
@@ -189,8 +212,10 @@ async fn without_tokens_only_this_machine_is_served_and_no_other_site_through_it
     }
     let own = [(header::ORIGIN, "http://127.0.0.1:8467")];
     assert_eq!(status(ask("POST", "/api/databases/shop/backup", &own)).await, 202);
-    // A restore writes where it is told to.
-    home.send(ask("POST", "/api/databases/shop/restore", &[])).await.refuses(403);
+    // A restore writes where it is told to, and what is lost by a rewind is lost.
+    for path in ["/api/databases/shop/restore", "/api/databases/shop/rewind"] {
+        home.send(ask("POST", path, &[])).await.refuses(403);
+    }
     // A token that is none is refused even where none is needed.
     let guess = [(header::AUTHORIZATION, "Bearer guess")];
     is_unauthorized(&home.send(ask("GET", "/api/status", &guess)).await);
