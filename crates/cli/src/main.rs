@@ -16,7 +16,6 @@ mod reference;
 mod run;
 mod session;
 mod signals;
-mod starter;
 mod usage;
 
 fn main() -> std::process::ExitCode {

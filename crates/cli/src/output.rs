@@ -5,6 +5,7 @@
 
 mod document;
 mod page;
+mod spark;
 mod style;
 mod table;
 mod units;
@@ -17,6 +18,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub(crate) use spark::Sparks;
 pub(crate) use style::{Style, clean};
 pub(crate) use table::{Align, Table};
 pub(crate) use units::{age, bytes, elapsed, local_time, plural};

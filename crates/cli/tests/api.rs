@@ -7,9 +7,19 @@
 mod addresses;
 #[path = "api/bodies.rs"]
 mod bodies;
+#[path = "api/first_start.rs"]
+mod first_start;
 #[path = "blackbox/home.rs"]
 mod home;
+#[path = "api/overview.rs"]
+mod overview;
+#[path = "api/page.rs"]
+mod page;
+#[path = "api/plans.rs"]
+mod plans;
 #[path = "api/secrets.rs"]
 mod secrets;
 #[path = "api/served.rs"]
 mod served;
+#[path = "api/sessions.rs"]
+mod sessions;

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use copal::config::{Configuration, FILE_NAME};
+use copal::config::{Configuration, FILE_NAME, Starter, StarterRepository};
 use copal::{Copal, CopalError, ErrorKind, InitOptions, InitOutcome, PassphraseSource, Result, Settings};
 use serde::Serialize;
 
 use crate::output::clean;
 use crate::prompt;
 use crate::session::Session;
-use crate::starter::Starter;
 
 /// Create a repository, and a copal.toml if databases are named.
 ///
@@ -65,7 +64,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
                 CopalError::new(ErrorKind::Usage, "--no-repository writes copal.toml, and no database is named");
             return Err(error.with_hint("name one with -d URL"));
         }
-        starter.write(None, None, None)?;
+        starter.write(None)?;
         let result = InitResult { outcome: None, configuration: Some(file.display().to_string()) };
         session.output.result(&result);
         session.output.done(&format!("Wrote {}; next: copal snap", file.display()));
@@ -88,9 +87,9 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let outcome = copal.init(InitOptions { encrypt, recovery_keys: arguments.recovery_key.clone() }).await?;
     let written = match starter {
         Some(starter) => {
-            let repository = session.options.repository.as_deref().or(session.environment.get("COPAL_REPOSITORY"));
+            let url = session.options.repository.as_deref().or(session.environment.get("COPAL_REPOSITORY"));
             let passphrase_file = session.environment.get("COPAL_PASSPHRASE_FILE");
-            starter.write(repository, Some(encrypt), passphrase_file)?;
+            starter.write(Some(StarterRepository { url, encrypt, passphrase_file }))?;
             Some(file.display().to_string())
         }
         None => None,

@@ -114,8 +114,8 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
 }
 
 async fn prune(copal: &Copal, database: &str, arguments: &Arguments, session: &Session) -> Result<PruneOutcome> {
-    let options =
-        PruneOptions { dry_run: arguments.dry_run, keep: arguments.keep.keep(), trust_clock: arguments.trust_clock };
+    let Arguments { dry_run, ref keep, trust_clock, .. } = *arguments;
+    let options = PruneOptions { dry_run, keep: keep.keep(), trust_clock, only: None };
     session.watch(database, async |context| copal.prune(database, options, context).await).await
 }
 

@@ -1,5 +1,7 @@
 //! `copal serve`.
 
+mod first_start;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,11 +20,12 @@ use crate::{log, prompt};
 ///
 /// Runs in the foreground until it is told to stop (Ctrl-C or SIGTERM); then backups under way have a grace period to
 /// finish, and are cancelled without a trace after it. The configuration is read again when its file changes and on
-/// SIGHUP; one that cannot be used is reported, and the old one stays in force. Log lines go to standard error.
+/// SIGHUP; one that cannot be used is reported, and the old one stays in force. Log lines go to standard error. Where
+/// there is no configuration, a terminal is told the address of a page that finds databases and writes one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  copal serve                                    what ./copal.toml says
+  copal serve                                    what copal.toml says; without one, a page that writes it
   copal serve --config /etc/copal/copal.toml     as a service; see contrib/systemd
   copal serve --listen 127.0.0.1:9000            another address for the HTTP API
 
@@ -32,31 +35,42 @@ pub(crate) struct Arguments {
     /// The address of the HTTP API, instead of the configured one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Help to write a first configuration, also where this is no terminal.
+    #[arg(long)]
+    setup: bool,
 }
 
 /// How long the repository is waited for before the schedules start without it.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &Arguments, session: &Session, interrupted: Interrupted) -> Result<()> {
+pub(crate) async fn run(arguments: &Arguments, session: &Session, mut interrupted: Interrupted) -> Result<()> {
     let first = session.configuration()?;
-    if first.databases.is_empty() && session.options.repository.is_none() && first.repository.url.is_none() {
-        let message = "there is nothing to protect: no database is configured";
-        return Err(CopalError::new(ErrorKind::Configuration, message)
-            .with_hint("name one in copal.toml; copal init -d sqlite:app.db writes that file"));
-    }
+    let to_write = match has_work(&first) || session.options.repository.is_some() {
+        true => None,
+        false => Some(first_start::file(&first, session, arguments.setup).ok_or_else(|| nothing_configured(&first))?),
+    };
     log::start(first.daemon.log, session.options.verbose)?;
     // Whoever says early that the file has changed must not end the daemon by it.
-    let hangups = Hangups::new();
+    let mut hangups = Hangups::new();
     let mut options = session.options.clone();
     // What was found is what is read again, even if a file appears elsewhere.
     options.config = options.config.or_else(|| std::path::absolute(first.path.as_ref()?).ok());
     let passphrase = if prompt::is_possible() { prompt::source() } else { PassphraseSource::None };
-    let loader = Loader { options, environment: session.environment.clone(), listen: arguments.listen, passphrase };
-    let loaded = loader.resolve(first)?;
+    let mut loader = Loader { options, environment: session.environment.clone(), listen: arguments.listen, passphrase };
+    let (loaded, set_up) = match to_write {
+        None => (loader.resolve(first)?, None),
+        Some(file) => match first_start::run(file, &mut loader, session, &mut hangups, &mut interrupted).await? {
+            Some((loaded, set_up)) => (loaded, Some(set_up)),
+            None => return Ok(()),
+        },
+    };
     open_repository(&loaded).await?;
     let load: Load = Box::new(move || loader.load());
-    let daemon = Daemon::start(loaded, load, &copal::host_name()).await?;
+    let daemon = match set_up {
+        None => Daemon::start(loaded, load, &copal::host_name()).await?,
+        Some(set_up) => Daemon::start_after(set_up, loaded, load, &copal::host_name()).await?,
+    };
     tracing::info!("listening on {}://{}", daemon.scheme(), daemon.address());
     tell_systemd(&[NotifyState::Ready]);
     watch(&daemon, hangups, interrupted).await;
@@ -72,7 +86,27 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session, interrupted: I
     Ok(())
 }
 
+/// Whether there is anything to make backups of, or to watch.
+fn has_work(configuration: &Configuration) -> bool {
+    !configuration.databases.is_empty() || configuration.repository.url.is_some()
+}
+
+fn nothing_configured(configuration: &Configuration) -> CopalError {
+    match configuration.path {
+        Some(_) => nothing_to_protect(),
+        // Only where there is no file the page may write one.
+        None => nothing_to_protect()
+            .with_hint("write a copal.toml with: copal init -d sqlite:app.db; or in a browser: copal serve --setup"),
+    }
+}
+
+fn nothing_to_protect() -> CopalError {
+    CopalError::new(ErrorKind::Configuration, "there is nothing to protect: no database is configured")
+        .with_hint("name one in copal.toml; copal init -d sqlite:app.db writes that file")
+}
+
 /// Reads the configuration, at first and again.
+#[derive(Clone)]
 struct Loader {
     options: GlobalOptions,
     environment: Environment,

@@ -1,14 +1,14 @@
 //! `copal show`.
 
 use clap::Args;
-use copal::{BackupDetails, Inventory, JournalSegment, Result};
+use copal::{BackupDetails, BackupSummary, Inventory, JournalSegment, Result};
 
 use super::{facts, marks};
 use crate::choice::{self, BackupArgument};
-use crate::output::{Align, Style, Table, bytes, local_time, plural};
+use crate::output::{Align, Sparks, Style, Table, bytes, local_time, plural};
 use crate::session::Session;
 
-/// Show everything about one backup.
+/// Show everything about one backup, and how the database and its backups grew.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,12 +29,15 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<()> 
     let details = copal.show(&arguments.database, backup).await?;
     session.output.result(&details);
     if !session.output.is_json() {
-        session.output.text(&render(&details, session.output.style, session.output.is_verbose()));
+        // The backup could be shown; what damage may lie around it is for `copal list` to tell.
+        let listed = copal.list(Some(&arguments.database)).await.unwrap_or_default();
+        let backups: Vec<_> = listed.into_iter().flat_map(|listing| listing.backups).collect();
+        session.output.text(&render(&details, &backups, session.output.style, session.output.is_verbose()));
     }
     Ok(())
 }
 
-fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
+fn render(details: &BackupDetails, backups: &[BackupSummary], style: Style, is_verbose: bool) -> String {
     let backup = &details.summary;
     let mut sections = vec![facts(
         style,
@@ -65,6 +68,9 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
             ),
         ],
     ));
+    if backups.len() > 1 {
+        sections.push(growth(backups, style));
+    }
     sections.push(facts(
         style,
         &[
@@ -90,6 +96,21 @@ fn render(details: &BackupDetails, style: Style, is_verbose: bool) -> String {
         sections.push(facts(style, &[("Notes", details.notes.join("\n"))]));
     }
     sections.join("\n\n")
+}
+
+/// How sizes went from the oldest backup to the newest.
+fn growth(backups: &[BackupSummary], style: Style) -> String {
+    let sparks = Sparks::of_stdout();
+    let line = |size: fn(&BackupSummary) -> u64| sparks.line(&backups.iter().map(size).collect::<Vec<_>>());
+    let lines = facts(
+        style,
+        &[
+            ("Size", line(|backup| backup.logical_bytes)),
+            ("Added", line(|backup| backup.added_bytes)),
+            ("Restoring reads", line(|backup| backup.stored_bytes)),
+        ],
+    );
+    format!("{}\n{lines}", style.dim(&format!("{}, oldest to newest", plural(backups.len(), "backup"))))
 }
 
 /// How many segments are listed without `-v`: the newest.

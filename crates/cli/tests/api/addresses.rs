@@ -3,9 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
-use crate::served::{PATIENCE, Served, home, token};
+use crate::served::{PATIENCE, Served, TLS, certificate, home, token};
 
 #[test]
 fn a_public_address_without_a_token_is_refused() {
@@ -29,23 +28,13 @@ fn a_public_address_without_a_token_is_refused() {
 
 #[tokio::test]
 async fn with_a_certificate_only_tls_is_spoken() {
-    let home = home("tls = { certificate = \"api.pem\", key = \"api.key\" }\n");
+    let home = home(TLS);
     home.good(&["init", "--no-encrypt"]);
     home.good(&["backup", "shop"]);
-    let configuration = "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n[dn]\nCN = copal test\n\
-                         [v3]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1\n";
-    home.write("openssl.cnf", configuration);
-    let mut openssl = Command::new("openssl");
-    openssl.current_dir(home.path("")).args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "30"]);
-    openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-config", "openssl.cnf"]);
-    let made = openssl.args(["-out", "api.pem", "-keyout", "api.key"]).output().expect("this test needs openssl");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-
+    let client = certificate(&home);
     let token = token(&home, "ops", "viewer");
     let served = Served::start(&home, &[], &[]);
     assert!(served.url.starts_with("https://127.0.0.1:"), "{}", served.url);
-    let certificate = reqwest::Certificate::from_pem(&fs::read(home.path("api.pem")).unwrap()).unwrap();
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([certificate]).build().unwrap();
     let address = format!("{}/api/databases", served.url);
     let answer = client.get(&address).bearer_auth(&token).send().await.unwrap();
     assert_eq!(answer.status(), 200);

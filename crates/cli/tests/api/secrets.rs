@@ -28,6 +28,8 @@ async fn neither_the_log_nor_an_answer_holds_a_secret() {
         "/api/databases",
         "/api/databases/shop",
         "/api/databases/shop/backups",
+        "/api/databases/shop/series",
+        "/api/overview?search=shop",
         &backup,
         "/api/runs",
         "/api/notifiers",
@@ -49,6 +51,8 @@ async fn neither_the_log_nor_an_answer_holds_a_secret() {
             served.post("/api/databases/shop/restore", operator, &json!({ "to": to }).to_string()).await;
         assert_eq!(status, 202, "{answer}");
         told.push_str(&served.ended(&answer["run"], operator).await.to_string());
+        let log = served.get(&format!("/api/runs/{}/log", answer["run"]), operator).await;
+        told.push_str(&log.text().await.unwrap());
     }
     assert_eq!(home.rows("copy.db"), 100);
     for body in [json!({ "to": format!("{server}\0") }), json!({ "to": server.replace("//", "") })] {
