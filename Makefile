@@ -3,7 +3,7 @@ ALL := --workspace --all-features
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON := .venv/bin/python
 
-.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon bench-snapshots bench-memory bench-dictdb soak fmt clean
+.PHONY: demo test check prepare lint docs bench bench-duckdb bench-postgres bench-daemon bench-page bench-snapshots bench-memory bench-dictdb soak fmt clean
 
 demo: ## A live SQLite database: backed up, backed up again, damaged, restored, proven equal
 	cargo build -q -p copal-cli
@@ -11,7 +11,7 @@ demo: ## A live SQLite database: backed up, backed up again, damaged, restored, 
 
 test: prepare ## All tests
 	cargo build $(ALL) --all-targets --locked
-	python3 tools/run_tests.py $(PYTHON) -m unittest discover -s tools/tests -- cargo test --locked --no-fail-fast $(ALL) -- python/run_tests.sh
+	python3 tools/run_tests.py $(PYTHON) -m unittest discover -s tools/tests -- cargo test --locked --no-fail-fast $(ALL) -- python/run_tests.sh -- web/tests/run.sh
 
 check: lint docs test ## What CI runs
 
@@ -30,6 +30,11 @@ docs: ## The API's documentation has no warnings; docs/cli.md is what the progra
 	RUSTDOCFLAGS="-D warnings" cargo doc $(ALL) --no-deps --locked
 	cargo build $(ALL) --all-targets --locked
 	$(TARGET)/debug/copal generate-docs | diff -u docs/cli.md - || { echo "docs/cli.md is stale: make docs/cli.md"; exit 1; }
+
+.PHONY: docs/pictures
+docs/pictures: prepare ## Pictures of the page, made anew
+	cargo build $(ALL) --all-targets --locked
+	COPAL=$(TARGET)/debug/copal node web/tests/pictures.mjs
 
 .PHONY: docs/cli.md
 docs/cli.md:
@@ -51,6 +56,10 @@ bench-postgres: prepare ## A PostgreSQL of 1.5 GB, beside pg_dump and pg_restore
 bench-daemon: ## copal serve with 2,000 databases: start, idle, a burst of runs, requests (needs ab)
 	cargo build --release $(ALL) --bins
 	python3 bench/run_daemon.py --bin $(TARGET)/release $(BENCH)
+
+bench-page: prepare ## The page with 2,000 databases and 200,000 recorded backups: first paint, requests, bytes, memory
+	cargo build --release $(ALL) --bins
+	python3 bench/run_page.py --bin $(TARGET)/release $(BENCH)
 
 bench-snapshots: prepare ## Snapshots of PostgreSQL, SQLite and MariaDB beside Stellar, DSLR, cp and mysqldump (root: XFS too)
 	cargo build --release $(ALL) --bins
@@ -76,4 +85,4 @@ fmt:
 
 clean:
 	cargo clean
-	rm -rf .venv bench/work
+	rm -rf .venv bench/work web/tests/node_modules

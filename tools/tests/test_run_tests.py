@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,29 @@ class Counting(unittest.TestCase):
                 ("collected 12 items", [0, 0, 0]),
                 ("I saw 3 passed in 0.1s", [0, 0, 0])):
             self.assertEqual(counted(line + "\n"), counts, line)
+
+    def test_node(self):
+        for text, counts in (
+                ("ℹ tests 7\nℹ suites 0\nℹ pass 3\nℹ fail 1\nℹ cancelled 1\nℹ skipped 1\nℹ todo 1\nℹ duration_ms 12.5\n", [3, 2, 2]),
+                ("1..2\n# tests 2\n# suites 0\n# pass 2\n# fail 0\n# cancelled 0\n# skipped 0\n# todo 0\n# duration_ms 12.5\n", [2, 0, 0]),
+                ("\x1b[34mℹ pass 3\x1b[39m\n", [3, 0, 0]),
+                ("# pass 3 of 4\n    # pass 3\npass 3\n", [0, 0, 0])):
+            self.assertEqual(counted(text), counts, text)
+
+    def test_what_node_prints(self):
+        node = shutil.which("node")
+        if not node:
+            self.skipTest("there is no node")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "some.test.mjs")
+            with open(path, "w") as file:
+                file.write("import { test } from 'node:test';\ntest('good', () => {});\ntest('left out', { skip: true }, () => {});\n"
+                           "test('bad', () => { throw new Error('bad'); });\n")
+            for reporter in ("spec", "tap"):
+                # A runner inside a runner would speak to that one.
+                environment = {name: value for name, value in os.environ.items() if name != "NODE_TEST_CONTEXT"}
+                done = subprocess.run([node, "--test", f"--test-reporter={reporter}", path], env=environment, capture_output=True, text=True)
+                self.assertEqual(counted(done.stdout), [1, 1, 1], done.stdout)
 
     def test_a_suite_that_fails_without_a_failed_test_is_a_failure(self):
         for command, summary, told in (
