@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -177,6 +178,16 @@ def test_a_configuration_is_what_runs(database: Path, repository: str, tmp_path:
     assert "warning" not in [event.kind for event in events]
 
 
+def stops_without_locks(process: int) -> bool:
+    """Stops a process, but not while it writes its lease under a lock, for which everybody would wait."""
+    os.kill(process, signal.SIGSTOP)
+    wait_for(lambda: Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
+    if any("lock:" in info.read_text() for info in Path(f"/proc/{process}/fdinfo").iterdir()):
+        os.kill(process, signal.SIGCONT)
+        return False
+    return True
+
+
 def test_who_finds_another_operation_does_not_queue_behind_it(database: Path, repository: str, tmp_path: Path) -> None:
     before = set(children(os.getpid()))
     # A backup of what nobody can read for now waits with the lease taken: it cannot be done too early.
@@ -187,7 +198,9 @@ def test_who_finds_another_operation_does_not_queue_behind_it(database: Path, re
     other.start()
     wait_for(lambda: is_at_work(repository) or not other.is_alive(), "a lease")
     (child,) = set(children(os.getpid())) - before
-    os.kill(child, signal.SIGSTOP)
+    # Until it does nothing but wait for the database.
+    time.sleep(2)
+    wait_for(lambda: stops_without_locks(child), "a moment in which it locks nothing")
     connection.close()
     events: List[Event] = []
     try:
