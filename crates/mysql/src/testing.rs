@@ -245,6 +245,12 @@ fn template() -> PathBuf {
         return whole;
     }
     std::fs::create_dir_all(&folder).unwrap();
+    // One makes it, and whoever comes meanwhile waits.
+    let lock = std::fs::File::create(folder.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    if whole.is_dir() {
+        return whole;
+    }
     let temporary = tempfile::Builder::new().prefix("copal-my").tempdir().unwrap();
     std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let data = temporary.path().join("data");
@@ -252,15 +258,16 @@ fn template() -> PathBuf {
     let mut install = Command::new(program("mariadb-install-db"));
     install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]).args(SMALL);
     if let Some((uid, gid)) = account() {
+        chown(temporary.path(), Some(uid), Some(gid)).unwrap();
         chown(&data, Some(uid), Some(gid)).unwrap();
         install.uid(uid).gid(gid);
     }
-    run(install.arg(format!("--datadir={}", data.display())).current_dir("/"));
+    // In a temporary folder of its own: a MariaDB that starts removes what it takes for temporary tables of dead ones.
+    install.arg(format!("--datadir={}", data.display())).arg(format!("--tmpdir={}", temporary.path().display()));
+    run(install.current_dir("/"));
     let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&folder).unwrap();
     run(Command::new("cp").arg("-a").arg(&data).arg(new.path()));
-    // Another process that was faster is as good.
-    let _ = std::fs::rename(new.path().join("data"), &whole);
-    assert!(whole.is_dir(), "cannot make {}", whole.display());
+    std::fs::rename(new.path().join("data"), &whole).unwrap();
     whole
 }
 
