@@ -78,7 +78,7 @@ soak: prepare ## The tests under fire, twenty times as long
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-cli --test endurance
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-duckdb --test hammer
 	COPAL_TEST_ROUNDS=20 cargo test -p copal-postgres --all-features --test under_load
-	COPAL_SCHEDULES=20000 cargo test -p copal-repository --test interleavings
+	COPAL_SCHEDULES=20000 cargo test -p copal-repository --test repository interleavings
 
 fmt:
 	cargo fmt --all

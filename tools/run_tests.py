@@ -37,6 +37,7 @@ PAUSE = 0.05
 # The suites and test programs that take longest, longest first: none of them should be the last to start. Any order is right.
 LONGEST = (
     "python/run_tests.sh",
+    "copal-repository repository",
     "web/tests/run.sh",
     "copal-duckdb hammer",
     "copal-duckdb copal_duckdb",
@@ -47,7 +48,6 @@ LONGEST = (
     "copal-postgres snapshots",
     "copal-postgres torture_fixture",
     "copal-sqlite copal_sqlite",
-    "copal-repository crash",
     "copal-postgres roundtrip",
     "copal-cli api",
     "copal-cli daemon",
@@ -55,8 +55,6 @@ LONGEST = (
     "copal library",
     "copal-postgres under_load",
     "copal-postgres faults",
-    "copal-repository interleavings",
-    "copal-repository damage",
     "copal-postgres snapshots_beside",
     "copal-daemon copal_daemon",
 )

@@ -9,6 +9,8 @@
 mod failures;
 #[path = "manager/home.rs"]
 mod home;
+#[path = "manager/journal_points.rs"]
+mod journal_points;
 #[path = "manager/killed.rs"]
 mod killed;
 #[path = "manager/live.rs"]

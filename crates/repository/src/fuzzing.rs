@@ -1,6 +1,6 @@
 //! The decoders of repository bytes, for fuzzing: each takes any bytes and panics only if a promise is broken.
 //!
-//! Not part of the API; behind the feature `fuzzing`. The targets in `fuzz/` and `tests/hostile_corpus.rs` share it.
+//! Not part of the API; behind the feature `fuzzing`. The targets in `fuzz/` and `tests/repository/hostile_corpus.rs` share it.
 
 use copal_core::{ManifestBody, ManifestHeader, RepositoryId, Secret, SegmentBody, SegmentHeader};
 use copal_storage::{MemoryStorage, ObjectPath};
