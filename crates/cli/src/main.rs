@@ -7,6 +7,7 @@ mod choice;
 mod client;
 mod commands;
 mod databases;
+mod heap;
 mod log;
 mod moment;
 mod output;

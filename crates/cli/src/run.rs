@@ -11,7 +11,7 @@ use crate::commands;
 use crate::output::{Output, OutputOptions};
 use crate::session::Session;
 use crate::signals::Interrupted;
-use crate::{reference, signals, usage};
+use crate::{heap, reference, signals, usage};
 
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
@@ -47,6 +47,9 @@ fn run(cli: Cli) -> u8 {
 }
 
 fn run_async(session: &Session, command: &Command) -> copal::Result<()> {
+    if matches!(command, Command::Serve(_)) {
+        heap::share();
+    }
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| {

@@ -44,7 +44,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::assembly::Loaded;
 use crate::notifier::Notifications;
@@ -55,6 +55,8 @@ use answer::Problem;
 use limits::Limits;
 pub(crate) use set_up::router as set_up_router;
 
+/// Where the document is that describes the API.
+const DOCUMENT: &str = "/api/openapi.json";
 /// The largest body of a request; none needs more than a few names.
 const MOST_BODY: usize = 64 * 1024;
 /// How long an answer may take to begin.
@@ -189,13 +191,14 @@ pub(crate) fn router(api: Api) -> Router {
     let (open, open_document) = described_open().split_for_parts();
     document.merge(open_document);
     openapi::complete(&mut document);
-    let trial = SwaggerUi::new("/api/docs").url("/api/openapi.json", document);
+    let trial = SwaggerUi::new("/api/docs").config(Config::new([DOCUMENT]));
     let guarded = routes.layer(from_fn_with_state(api.clone(), access::guard)).with_state(api.clone());
     let open = open.merge(page::routes()).layer(from_fn_with_state(api.clone(), access::public)).with_state(api);
     let all = Router::new()
         .merge(guarded)
         .merge(open)
         .merge(trial)
+        .route(DOCUMENT, openapi::served(&document))
         .fallback(|| async { Problem::not_found("there is nothing at this address").hint("see /api/docs") });
     within_limits(all)
 }

@@ -193,6 +193,8 @@ impl History {
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
             // A crash of the machine may cost the last runs, not the file.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
+            // In KiB: what is asked for is looked up, and the system keeps the file in memory anyway.
+            connection.pragma_update(None, "cache_size", -256)?;
             Ok(connection)
         };
         let connection = open().map_err(|error| problem(path, &error))?;

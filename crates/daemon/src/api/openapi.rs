@@ -1,5 +1,9 @@
 //! The document that describes the API, beside what the handlers say themselves.
 
+use axum::http::header;
+use axum::response::IntoResponse as _;
+use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{
@@ -7,7 +11,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
-use super::answer::ErrorBody;
+use super::answer::{ErrorBody, Problem};
 use super::cookie;
 
 /// What a client with a cookie has to know.
@@ -47,6 +51,16 @@ struct Base;
 /// What no handler says.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
+}
+
+/// Answers with the document, which is far smaller as text.
+pub(super) fn served<S: Clone + Send + Sync + 'static>(document: &utoipa::openapi::OpenApi) -> MethodRouter<S> {
+    let text = serde_json::to_vec(document).map(Bytes::from).map_err(|error| error.to_string());
+    let answer = move || match &text {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response(),
+        Err(error) => Problem::failed(format!("the document cannot be written: {error}")).into_response(),
+    };
+    get(move || std::future::ready(answer()))
 }
 
 /// Adds to every operation how it can go wrong, and that it may need a token.

@@ -44,7 +44,7 @@ pub(crate) fn router(ground: Arc<Ground>) -> Router {
         .merge(protected)
         .merge(page::routes())
         .route("/api/session", get(session))
-        .route("/api/openapi.json", get(move || async move { Json(document) }))
+        .route(super::DOCUMENT, openapi::served(&document))
         .fallback(not_yet)
         .with_state(api.clone())
         .layer(from_fn_with_state(api, of_this_machine));
