@@ -174,8 +174,10 @@ def main():
     rows = statistics.median(one["rows"] for one in painted)
     first = statistics.median(one["first"] or one["rows"] for one in painted)
     files, whole = (max(one[what] for one in painted) / 1000 for what in ("files", "all"))
-    table.add(f"the overview's first {ROWS} rows are painted, median of {TIMES}", "<= 300 ms", rows, 300, f"{rows:.0f} ms",
-              f"first paint {first:.0f} ms; the slowest {max(one['rows'] for one in painted):.0f} ms")
+    table.add(f"first paint of the overview, median of {TIMES}", "<= 300 ms", first, 300, f"{first:.0f} ms",
+              f"the slowest {max(one['first'] or one['rows'] for one in painted):.0f} ms")
+    table.add(f"its first {ROWS} rows are painted, median of {TIMES}", "<= 300 ms", rows, 300, f"{rows:.0f} ms",
+              f"the slowest {max(one['rows'] for one in painted):.0f} ms")
     table.add("the page's files over the wire", "<= 150 kB", files, 150, f"{files:.0f} kB", f"{whole:.0f} kB with the first answers")
     for what, (took, (packed, plain)) in kinds.items():
         table.add(f"{what}: p99", "<= 100 ms", percentile(took, 99), 100, f"{percentile(took, 99):.1f} ms",

@@ -1,10 +1,10 @@
 // The frame of the page: which page is shown, who is signed in, and whether what is shown is live.
 
-import { html, render, useEffect, useErrorBoundary, useState } from "./lib/html.js";
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useState } from "./lib/html.js";
 import { loadSession, signOut, useSession } from "./lib/api.js";
 import { listen, reconnect, useConnection } from "./lib/live.js";
 import { Button, Empty, Failure, Heading, Link, Loading, Messages, useAction } from "./lib/parts.js";
-import { useRoute } from "./lib/route.js";
+import { route, useRoute } from "./lib/route.js";
 import SignIn from "./pages/signin.js";
 
 // Each page is read when it is gone to first: the overview needs no plots.
@@ -39,19 +39,24 @@ function resolve([place, name, action, ...rest]) {
     return ["runs", "repository", "notifications", "start"].includes(place) ? { page: place, params: {}, key: place } : null;
 }
 
+/** The modules that were read. */
+const READ = new Map();
+const read = async (page) => READ.set(page, (await PAGES[page]()).default);
+
 /** A page, once its module is there. */
 function Lazy({ page, params, query }) {
     const [state, show] = useState({});
-    const read = () => PAGES[page]().then(
-        (module) => show({ page, Shown: module.default }),
-        (error) => show({ page, problem: { message: "this part of the page could not be read", causes: [error.message] } }),
-    );
-    useEffect(() => {
-        read();
+    useLayoutEffect(() => {
+        if (READ.has(page)) return;
+        read(page).then(
+            () => show({ page }),
+            (error) => show({ page, problem: { message: "this part of the page could not be read", causes: [error.message] } }),
+        );
     }, [page]);
-    if (state.page !== page) return html`<${Loading} />`;
-    if (state.problem) return html`<${Failure} problem=${state.problem} onRetry=${() => location.reload()} />`;
-    return html`<${state.Shown} params=${params} query=${query} />`;
+    const Shown = READ.get(page);
+    if (Shown) return html`<${Shown} params=${params} query=${query} />`;
+    if (state.page === page && state.problem) return html`<${Failure} problem=${state.problem} onRetry=${() => location.reload()} />`;
+    return html`<${Loading} />`;
 }
 
 /** Shows what a mistake in a page was instead of an empty screen. */
@@ -124,17 +129,22 @@ function App() {
     const session = useSession();
     const { parts, query } = useRoute();
     const [problem, setProblem] = useState(null);
-    const read = () => loadSession().then(() => setProblem(null), setProblem);
-    useEffect(() => {
-        read();
+    const ask = (asked) => asked.then(() => setProblem(null), setProblem);
+    useLayoutEffect(() => {
+        ask(FIRST_SESSION);
     }, []);
     const isIn = Boolean(session?.signed_in && !session.setup);
     useEffect(() => listen(isIn), [isIn]);
     let content = html`<${Loading} />`;
     if (session) content = html`<${Content} session=${session} parts=${parts} query=${query} />`;
-    else if (problem) content = html`<${Heading}>Copal<//><${Failure} problem=${problem} onRetry=${read} />`;
+    else if (problem) content = html`<${Heading}>Copal<//><${Failure} problem=${problem} onRetry=${() => ask(loadSession())} />`;
     return html`<${Frame} place=${parts[0]} session=${session}>${content}<//>`;
 }
+
+// Who is signed in is asked, and the page's module is read, before anything is drawn: neither waits for the other.
+const FIRST_SESSION = loadSession();
+const first = resolve(route().parts);
+if (first) read(first.page).catch(() => {}); // whoever draws it tells
 
 const place = document.getElementById("app");
 place.replaceChildren();

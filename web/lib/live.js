@@ -1,6 +1,6 @@
 // What happens, as it happens: one stream of events for the whole page, and data that is read again when it is out of date.
 
-import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { get, loadSession, session } from "./api.js";
 import { store } from "./store.js";
 
@@ -150,7 +150,8 @@ export function useResource(path, { on = () => false, keep = false } = {}) {
         mine.timer = setTimeout(read, Math.max(0, mine.last + PAUSE_MS - Date.now()));
     }
 
-    useEffect(() => {
+    // Not after the next paint: what is shown waits for it.
+    useLayoutEffect(() => {
         const mine = { path, abort: null, timer: null, last: 0, again: false };
         reading.current = mine;
         read();

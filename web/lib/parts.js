@@ -58,10 +58,13 @@ export const Name = ({ children }) => html`<bdi class="name">${children}</bdi>`;
 /** A link to a database's page. */
 export const DatabaseLink = ({ name, ...rest }) => html`<${Link} to=${["databases", name]} ...${rest}><${Name}>${name}<//><//>`;
 
+/** A title that is made when somebody points at it: tables have hundreds, and the browser's formats are slow. */
+export const hint = (make) => ({ onPointerEnter: ({ currentTarget }) => Object.assign(currentTarget, { title: make() }) });
+
 export function Ago({ time }) {
     useNow();
     if (!time) return html`<span class="quiet">never</span>`;
-    return html`<time datetime=${time} title=${when(time)}>${ago(time)}</time>`;
+    return html`<time datetime=${time} ...${hint(() => when(time))}>${ago(time)}</time>`;
 }
 
 /** A point in time, in the browser's zone; `brief` without year and zone, which are in its title. */
@@ -103,18 +106,39 @@ export function Ending({ run }) {
 
 const isFailure = (run) => String(run.ending).endsWith("-failure");
 
+/** From one bar to the next, and where bars begin of 22 units of height. */
+const BAR = 5;
+const BAR_TOPS = { good: 8, bad: 0, unknown: 16 };
+
 /** The last runs, oldest first; failures differ by shape, not by colour alone. */
 export function Strip({ runs }) {
+    const [pointed, setPointed] = useState(null);
     if (!runs?.length) return html`<span class="quiet">no runs yet</span>`;
     const failed = runs.filter(isFailure).length;
     const last = runs.at(-1);
     const summary = `the last ${count(runs.length, "run")}: ${failed ? `${failed} failed` : "none failed"}; the newest ${ago(last.started)}: ${ENDINGS[last.ending]?.[2] ?? words(last.ending)}`;
-    const bar = (run) => {
-        const [kind, , word] = ENDINGS[run.ending] ?? ["unknown", "", words(run.ending)];
-        const took = run.duration_ms === undefined || run.duration_ms === null ? "" : `, ${duration(run.duration_ms)}`;
-        return html`<i key=${run.run} class=${kind} title=${`${run.kind} ${run.run}, ${when(run.started)}: ${word}${took}`}></i>`;
+    const bars = { good: "", bad: "", unknown: "" };
+    runs.forEach((run, n) => {
+        const kind = ENDINGS[run.ending]?.[0] ?? "unknown";
+        const top = BAR_TOPS[kind];
+        bars[kind] += `M${n * BAR},${top}h3V22h-3z`;
+    });
+    const point = ({ currentTarget, clientX }) => {
+        const { left, width } = currentTarget.getBoundingClientRect();
+        setPointed(Math.min(runs.length - 1, Math.max(0, Math.floor((clientX - left) / width * runs.length))));
     };
-    return html`<span class="strip" role="img" aria-label=${summary}>${runs.map(bar)}</span>`;
+    const run = runs[pointed];
+    return html`<svg class="strip" role="img" aria-label=${summary} viewBox=${`0 0 ${runs.length * BAR - 2} 22`} preserveAspectRatio="none"
+        style=${{ "--bars": runs.length }} onMouseMove=${point}>
+        ${run && html`<title>${whatOf(run)}</title>`}
+        ${Object.entries(bars).map(([kind, d]) => d && html`<path key=${kind} class=${kind} d=${d} />`)}
+    </svg>`;
+}
+
+/** A run in short; only of the one that is pointed at, since there are many. */
+function whatOf(run) {
+    const took = run.duration_ms === undefined || run.duration_ms === null ? "" : `, ${duration(run.duration_ms)}`;
+    return `${run.kind} ${run.run}, ${when(run.started)}: ${ENDINGS[run.ending]?.[2] ?? words(run.ending)}${took}`;
 }
 
 /** What went wrong, why, and what to do about it; as it was said, since the first word may be a name. */

@@ -5,7 +5,7 @@ import { can } from "../lib/api.js";
 import { useResource, useRunsUnderWay } from "../lib/live.js";
 import { DatabaseLink, Empty, Failure, Heading, Loading, Progress, Section, useNow } from "../lib/parts.js";
 import { go, queryText } from "../lib/route.js";
-import { ago, count } from "../lib/text.js";
+import { ago, count, numeral } from "../lib/text.js";
 import Filter from "./overview/filter.js";
 import Rows from "./overview/rows.js";
 
@@ -20,9 +20,9 @@ const concerns = ({ type }) => type !== "progress";
 function sentence({ databases, not_protected: bad, unknown, newest_backup: newest }) {
     if (databases === 0) return "No databases yet";
     const backup = newest ? `newest backup ${ago(newest)}` : "no backup yet";
-    if (bad > 0) return `${bad.toLocaleString("en")} of ${count(databases, "database")} not protected; ${backup}`;
+    if (bad > 0) return `${numeral(bad)} of ${count(databases, "database")} not protected; ${backup}`;
     if (unknown === databases) return `${count(databases, "database")}, nothing known of them yet`;
-    if (unknown > 0) return `${count(databases, "database")}, none known to be unprotected, ${unknown.toLocaleString("en")} unknown; ${backup}`;
+    if (unknown > 0) return `${count(databases, "database")}, none known to be unprotected, ${numeral(unknown)} unknown; ${backup}`;
     return `${count(databases, "database")}, ${databases === 1 ? "protected" : "all protected"}; ${backup}`;
 }
 
@@ -39,7 +39,7 @@ function Worst({ worst, total }) {
     const more = total - worst.length;
     return html`<ul class="worst">
         ${worst.map(({ name, message }) => html`<li key=${name}><span aria-hidden="true" class="icon">!</span><span><${DatabaseLink} name=${name} />: ${message}</span></li>`)}
-        ${more > 0 && html`<li key="more"><span aria-hidden="true" class="icon">!</span><a href=${`#/${queryText({ state: "unprotected" })}`}>and ${more.toLocaleString("en")} more</a></li>`}
+        ${more > 0 && html`<li key="more"><span aria-hidden="true" class="icon">!</span><a href=${`#/${queryText({ state: "unprotected" })}`}>and ${numeral(more)} more</a></li>`}
     </ul>`;
 }
 
@@ -74,7 +74,7 @@ function Pages({ total, offset, query }) {
         : html`<span class="button" aria-disabled="true">${label}</span>`;
     return html`<nav class="pages" aria-label="Pages of the list">
         ${link("Previous", Math.max(0, offset - PAGE), offset > 0)}
-        <span class="quiet" role="status">${(offset + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${total.toLocaleString("en")}</span>
+        <span class="quiet" role="status">${numeral(offset + 1)} to ${numeral(last)} of ${numeral(total)}</span>
         ${link("Next", offset + PAGE, last < total)}
     </nav>`;
 }

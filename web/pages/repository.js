@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { useLook, useResource } from "../lib/live.js";
 import { Ago, Button, DatabaseLink, Empty, Facts, Failure, Heading, Loading, Section, Table, Time } from "../lib/parts.js";
 import { go, queryText } from "../lib/route.js";
-import { bytes, count, words } from "../lib/text.js";
+import { bytes, count, numeral, words } from "../lib/text.js";
 import Prune from "./repository/prune.js";
 
 const PAGE = 50;
@@ -29,7 +29,7 @@ function Databases({ data, sort, offset, loading, onPrune }) {
     const columns = [
         { id: "name", label: "Database", header: true, sortable: true, cell: ({ name }) => html`<${DatabaseLink} name=${name} />` },
         { id: "size", label: "Size", numeric: true, sortable: true, cell: (row) => html`<span class="bar-cell"><${Bar} part=${row.bytes ?? 0} whole=${data.total_bytes} />${row.bytes === undefined ? "not counted yet" : bytes(row.bytes)}</span>` },
-        { id: "backups", label: "Backups", numeric: true, cell: ({ backups }) => backups.toLocaleString("en") },
+        { id: "backups", label: "Backups", numeric: true, cell: ({ backups }) => numeral(backups) },
         { id: "last", label: "Last backup", cell: (row) => html`<${Ago} time=${row.last_backup} />` },
         { id: "verified", label: "Last read back", sortable: true, cell: (row) => html`<${Ago} time=${row.last_verified} />` },
         { id: "actions", label: "Actions", kind: "cell-actions", cell: ({ name }) => html`<${Button} kind="small" aria-label=${`What would a prune free? ${name}`}
@@ -80,7 +80,7 @@ export default function Repository({ query }) {
         ["Place", html`<bdi class="mono">${data.url}</bdi>`],
         ["Encryption", data.encryption && (MODES[data.encryption] ?? words(data.encryption))],
         ["Size", bytes(data.total_bytes)],
-        ["Databases", data.databases_total.toLocaleString("en")],
+        ["Databases", numeral(data.databases_total)],
     ];
     return html`${heading}
         <${Failure} problem=${error} onRetry=${reload} title="This could not be read again" />

@@ -1,7 +1,7 @@
 // The list of databases.
 
 import { html } from "../../lib/html.js";
-import { Ago, DatabaseLink, Link, Name, State, Strip, Table, useNow } from "../../lib/parts.js";
+import { Ago, DatabaseLink, hint, Link, Name, State, Strip, Table, useNow } from "../../lib/parts.js";
 import { age, bytes, spanOf, when } from "../../lib/text.js";
 
 /** How much of the promised age is used up: of one that is promised as such, or until the next backup by the schedule is overdue. */
@@ -13,7 +13,7 @@ function Age({ row: { last_backup: last, max_age_seconds: longest, stale_after: 
     const share = Math.max(0, age(last.time) / 1000 / promised);
     const kind = share > 1 ? "bad" : share > 0.8 ? "warn" : "good";
     const width = `${Math.min(100, share * 100).toFixed(1)}%`;
-    return html`<${Ago} time=${last.time} /> <span class="quiet small-text" title=${stale ? `promised; stale after ${when(stale)}` : "promised"}>of ${spanOf(promised)}</span>
+    return html`<${Ago} time=${last.time} /> <span class="quiet small-text" ...${hint(() => (stale ? `promised; stale after ${when(stale)}` : "promised"))}>of ${spanOf(promised)}</span>
         <span class=${`meter ${kind}`} aria-hidden="true"><span style=${{ width }}></span></span>`;
 }
 
