@@ -63,7 +63,11 @@ def backup_id(milliseconds, number):
 
 
 def deepen(bench):
-    """One database gets many backups, each of something new."""
+    """One database gets many backups, each of something new, and keeps them."""
+    with open(bench.path("copal.toml"), encoding="utf-8") as file:
+        before, after = file.read().split(f"[databases.{DEEP}]")
+    with open(bench.path("copal.toml"), "w", encoding="utf-8") as file:
+        file.write(f"{before}[databases.{DEEP}]{after.replace('last = 7 ', f'last = {DEEP_BACKUPS} ', 1)}")
     for number in range(DEEP_BACKUPS - 1):
         database = sqlite3.connect(bench.path("data", f"{DEEP}.db"))
         with database:
