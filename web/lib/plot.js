@@ -1,7 +1,7 @@
 // Plots over time and a calendar of days, each with the same as text or as a table.
 
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
-import { bytes, count, duration, numeral, when } from "./text.js";
+import { bytes, count, duration, when } from "./text.js";
 import uPlot from "../vendor/uPlot.js";
 
 const HEIGHT = 180;
@@ -10,7 +10,7 @@ const LONGEST_YEAR = 371;
 const SHADES = ["--plot-1", "--plot-2", "--plot-3"];
 /** Steps of an axis of bytes: 1 MiB, 2 MiB, 4 MiB …, not 0.95 MiB. */
 const BYTE_STEPS = Array.from({ length: 60 }, (_, n) => 2 ** n);
-const FORMATS = { bytes, ms: duration, count: (n) => (n === undefined || n === null ? "" : numeral(n)) };
+const FORMATS = { bytes, ms: duration, count: (n) => (n ?? "").toLocaleString("en") };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const [MONTH, DAY, CLOCK] = [{ month: "short", year: "numeric" }, { day: "numeric", month: "short" }, { hour: "2-digit", minute: "2-digit" }]

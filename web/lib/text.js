@@ -35,7 +35,7 @@ function format(name, make) {
     return made.get(name);
 }
 
-/** "12,345". Not by the browser's own formats, which take fifty milliseconds to begin with. */
+/** A whole number: "12,345". Not by the browser's own formats, which take fifty milliseconds to begin with. */
 export const numeral = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** "1 database", "12 databases". */

@@ -1,7 +1,7 @@
 //! One heap for all threads of the daemon.
 //!
-//! The C library gives threads heaps of their own, up to eight for each core, and what is free in one is of no use to the others: a
-//! daemon with 2,000 databases held 77 MB after its page was looked at, and holds 61 MB with one heap. Backups are as fast.
+//! The C library gives threads heaps of their own, up to eight for each core, and what is free in one is of no use to the others: that
+//! cost a daemon with 2,000 databases 16 MB once its page was looked at. Backups are as fast with one (docs/benchmarks.md).
 
 #![expect(unsafe_code, reason = "glibc takes this setting from its own function or from the environment only")]
 
