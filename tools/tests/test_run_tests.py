@@ -285,7 +285,9 @@ class Programs(unittest.TestCase):
             with open(os.path.join(crates, crate, "Cargo.toml")) as file:
                 package = re.search(r'(?m)^name = "(.*)"$', file.read())[1]
             tests = os.path.join(crates, crate, "tests")
-            names = [file[:-3] for file in os.listdir(tests) if file.endswith(".rs")] if os.path.isdir(tests) else []
+            entries = os.listdir(tests) if os.path.isdir(tests) else []
+            names = [entry.removesuffix(".rs") for entry in entries
+                     if entry.endswith(".rs") or os.path.isfile(os.path.join(tests, entry, "main.rs"))]
             programs.update(f"{package} {name}" for name in [*names, package.replace("-", "_")])
         with open(os.path.join(os.path.dirname(crates), "Makefile")) as file:
             makefile = file.read()
