@@ -81,15 +81,16 @@ def name_of(number):
     return f"db{number:04}"
 
 
-def write_configuration(bench, due=None):
-    """All databases daily, far from now; the first of them at `due`."""
+def write_configuration(bench, due=None, keep=None):
+    """All databases daily, far from now; the first of them at `due`. Seven backups of each are kept, or as many as `keep` says of it."""
     far = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=12)
     lines = ['timezone = "UTC"', "[repository]", f'url = "{bench.path("repository")}"', "[daemon]",
              'listen = "127.0.0.1:0"', f"concurrency = {LIMIT}"]
+    keep = keep or {}
     for number in range(DATABASES):
         when = due if due and number < DUE else far
         lines += [f"[databases.{name_of(number)}]", f'url = "sqlite:data/{name_of(number)}.db"',
-                  f'schedule = "{when.minute} {when.hour} * * *"', "keep = { last = 7 }"]
+                  f'schedule = "{when.minute} {when.hour} * * *"', f"keep = {{ last = {keep.get(name_of(number), 7)} }}"]
     with open(bench.path("copal.toml"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
 

@@ -104,6 +104,7 @@ export function Ending({ run }) {
     return html`<${Badge} kind=${kind} icon=${icon} word=${word} />`;
 }
 
+const endingWord = (run) => ENDINGS[run.ending]?.[2] ?? words(run.ending);
 const isFailure = (run) => String(run.ending).endsWith("-failure");
 
 /** From one bar to the next, and where bars begin of 22 units of height. */
@@ -116,12 +117,11 @@ export function Strip({ runs }) {
     if (!runs?.length) return html`<span class="quiet">no runs yet</span>`;
     const failed = runs.filter(isFailure).length;
     const last = runs.at(-1);
-    const summary = `the last ${count(runs.length, "run")}: ${failed ? `${failed} failed` : "none failed"}; the newest ${ago(last.started)}: ${ENDINGS[last.ending]?.[2] ?? words(last.ending)}`;
+    const summary = `the last ${count(runs.length, "run")}: ${failed ? `${failed} failed` : "none failed"}; the newest ${ago(last.started)}: ${endingWord(last)}`;
     const bars = { good: "", bad: "", unknown: "" };
     runs.forEach((run, n) => {
         const kind = ENDINGS[run.ending]?.[0] ?? "unknown";
-        const top = BAR_TOPS[kind];
-        bars[kind] += `M${n * BAR},${top}h3V22h-3z`;
+        bars[kind] += `M${n * BAR},${BAR_TOPS[kind]}h3V22h-3z`;
     });
     const point = ({ currentTarget, clientX }) => {
         const { left, width } = currentTarget.getBoundingClientRect();
@@ -138,7 +138,7 @@ export function Strip({ runs }) {
 /** A run in short; only of the one that is pointed at, since there are many. */
 function whatOf(run) {
     const took = run.duration_ms === undefined || run.duration_ms === null ? "" : `, ${duration(run.duration_ms)}`;
-    return `${run.kind} ${run.run}, ${when(run.started)}: ${ENDINGS[run.ending]?.[2] ?? words(run.ending)}${took}`;
+    return `${run.kind} ${run.run}, ${when(run.started)}: ${endingWord(run)}${took}`;
 }
 
 /** What went wrong, why, and what to do about it; as it was said, since the first word may be a name. */

@@ -28,13 +28,6 @@ export function bytes(n) {
 
 const STEPS = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
 
-// Formats take long to make and little to use: each is made once, when it is needed.
-const made = new Map();
-function format(name, make) {
-    if (!made.has(name)) made.set(name, make());
-    return made.get(name);
-}
-
 /** A whole number: "12,345". Not by the browser's own formats, which take fifty milliseconds to begin with. */
 export const numeral = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 
@@ -87,9 +80,14 @@ const LONG = {
 const DAY = { day: "numeric", month: "short", year: "numeric" };
 const SHORT = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
 
+/** Formats take long to make: each is made once, when it is needed. */
+const made = new Map();
+
 function formatted(parts, time) {
     const at = millis(time);
-    return Number.isNaN(at) ? String(time ?? "") : format(parts, () => new Intl.DateTimeFormat("en-GB", parts)).format(at);
+    if (Number.isNaN(at)) return String(time ?? "");
+    if (!made.has(parts)) made.set(parts, new Intl.DateTimeFormat("en-GB", parts));
+    return made.get(parts).format(at);
 }
 
 /** In the browser's zone, which is said: "1 Nov 2026, 04:00:12 CET". */

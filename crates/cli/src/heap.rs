@@ -3,7 +3,7 @@
 //! The C library gives threads heaps of their own, up to eight for each core, and what is free in one is of no use to the others: that
 //! cost a daemon with 2,000 databases 16 MB once its page was looked at. Backups are as fast with one (docs/benchmarks.md).
 
-#![expect(unsafe_code, reason = "glibc takes this setting from its own function or from the environment only")]
+#![allow(unsafe_code, reason = "glibc takes this setting from its own function or from the environment only")]
 
 /// Lets all threads share one heap, unless `MALLOC_ARENA_MAX` says otherwise. Where the C library is not glibc, this does nothing.
 pub(crate) fn share() {

@@ -1,6 +1,5 @@
 //! A folder with databases, a repository and a state folder, and a runner over them.
 
-// Not every test uses all of it.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! A repository in memory and a plain "engine": a file of bytes.
+
 pub mod damaged;
 pub mod forge;
 pub mod frozen;

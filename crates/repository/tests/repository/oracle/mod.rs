@@ -1,4 +1,5 @@
 //! A repository and what ought to be in it: plain copies of every backup, and `copal_core::decide` for what goes.
+
 mod journal;
 
 use std::collections::{BTreeMap, BTreeSet};

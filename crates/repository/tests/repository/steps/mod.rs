@@ -2,6 +2,7 @@
 //!
 //! The actors' tasks share one thread with the test, but writers also work in threads of their own; so the test goes
 //! on only when each living actor has a call registered, sleeps or has ended. After every step it looks at the storage.
+
 mod append;
 pub mod clock;
 mod history;
